@@ -1,0 +1,58 @@
+"""What a service is made of: the shared parts that come in, the module that goes out. No globals, no I/O at import."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from chassis.cache.port import Cache
+from chassis.clock import Clock
+from chassis.store.port import DocumentStore, Schema
+from chassis.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every service is given. `random_bytes(n)` is the source of ids and tokens; `secret(purpose)` a 32-byte key
+    that all replicas of the deployment share, one for each purpose."""
+
+    clock: Clock
+    store: DocumentStore
+    cache: Cache
+    metrics: Metrics
+    random_bytes: Callable[[int], bytes]
+    secret: Callable[[str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A loop that runs as long as the process serves; it is cancelled on stop and restarted with back-off on failure."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceModule:
+    """One built service: `servicer` has an async method for each RPC of `descriptor`, named as the RPC is.
+
+    A unary method takes the request message and returns the response message or its serialized bytes; a
+    server-streaming method is an async generator of the same. `warm` runs once before the service reports ready.
+    """
+
+    name: str
+    descriptor: ServiceDescriptor
+    servicer: object
+    background: tuple[Background, ...] = ()
+    warm: Callable[[], Awaitable[None]] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """What `services.<name>.module.SPEC` exports: how to build the service, and what its store must be opened with."""
+
+    name: str
+    build: "Callable[..., ServiceModule]"
+    """Called as `build(config, parts)`; returns in under 2 ms and does no I/O."""
+    schema: Schema = field(default_factory=Schema)
