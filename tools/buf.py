@@ -57,7 +57,7 @@ def run(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def main(arguments: list[str]) -> int:
     """Run buf in the repository and pass on what it says."""
     if arguments == ["breaking"]:
-        arguments = ["breaking", "--against", str(BASELINE)]
+        arguments = ["breaking", "protos", "--against", str(BASELINE)]
     done = run(ROOT, *arguments)
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
