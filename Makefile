@@ -1,0 +1,64 @@
+# Everything a person types here; `make help` lists it. Needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+PYTEST_ARGS ?= -n auto -q
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint gen bench lock clean install
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: $(STAMPS)/runtime ## start the whole platform here; Ctrl-C stops it
+	@exec $(BIN)/bas up
+
+test: $(STAMPS)/dev ## run the whole test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev ## ruff, mypy --strict, import rules, buf lint and breaking, generated code up to date
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/buf.py lint
+	@$(BIN)/python tools/buf.py breaking
+	@$(BIN)/python tools/gen.py --check
+
+gen: $(STAMPS)/dev ## rebuild gen/ from protos/
+	@$(BIN)/python tools/gen.py
+
+bench: $(STAMPS)/dev ## measure every budget, beside the baselines
+	@$(BIN)/python -m bench
+
+install: $(STAMPS)/dev ## make .venv with everything that test, lint, gen and bench need
+
+lock: $(STAMPS)/python ## choose the newest versions anew and write requirements/*.lock
+	@echo "resolving requirements/*.lock"
+	@$(BIN)/python tools/lock.py
+
+clean: ## remove .venv and what tools left behind; the data in .bas stays
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is not: say PYTHON=/path/to/python3.11 make ..." >&2; exit 2; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment: install its venv module (on Debian: python3-venv)" >&2; exit 2; }
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: $(STAMPS)/python requirements/runtime.lock pyproject.toml
+	@echo "installing requirements/runtime.lock into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/runtime.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/python requirements/dev.lock pyproject.toml
+	@echo "installing requirements/dev.lock into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(STAMPS)/runtime
