@@ -1,0 +1,113 @@
+"""Real Valkey servers for tests: one shared by a test process, or one of the test's own to stall, kill and restart."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from launcher.valkey import EmbeddedValkey, Persistence
+
+
+class Valkey:
+    """A running server and the things that may happen to it."""
+
+    def __init__(self, folder: Path, persistence: Persistence = "off") -> None:
+        self.folder = folder
+        self._server = EmbeddedValkey(folder, persistence=persistence)
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def pid(self) -> int:
+        pid = self._server.pid
+        assert pid is not None, "not started"
+        return pid
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def restart(self) -> None:
+        """End it, if it still runs, and start it on the same address; empty, unless it has persistence."""
+        await self._server.stop()
+        await self._server.start()
+
+    async def kill(self) -> None:
+        """SIGKILL: it is gone without a word."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self._server.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it stalls, and the kernel still takes connections and bytes for it."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """One blocking command on a connection of its own: to arrange, and to look behind the scenes."""
+        with redis.Redis.from_url(self.url, socket_timeout=5.0) as client:
+            return client.execute_command(*words)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    """One server a test process; its content is anybody's: use `valkey`."""
+    with _folder() as folder:
+        server = Valkey(folder)
+        _run(server.start())
+        try:
+            yield server
+        finally:
+            _run(server.stop())
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """The shared server, empty and without loaded scripts."""
+    valkey_server.command("FLUSHALL")
+    valkey_server.command("SCRIPT", "FLUSH")
+    return valkey_server
+
+
+@pytest.fixture
+async def own_valkey() -> AsyncIterator[Valkey]:
+    """A server of this test alone, without persistence, which it may pause, kill and restart."""
+    with _folder() as folder:
+        server = Valkey(folder)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Short, so that the socket path fits; pytest's tmp_path may be too long.
+    path = Path(tempfile.mkdtemp(prefix="bas-valkey-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _run(awaitable: Coroutine[Any, Any, None]) -> None:
+    # Not asyncio.run: that would replace the loop that is current for the tests.
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(awaitable)
+    finally:
+        loop.close()
