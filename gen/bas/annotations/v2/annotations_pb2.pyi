@@ -113,6 +113,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """An IP address, version 4 or 6, as text."""
     FORMAT_FIELDS: _Format.ValueType  # 7
     """A path of field names for `order_by` and masks: letters, digits, `_`, `.`, commas and spaces."""
+    FORMAT_ATTRIBUTE: _Format.ValueType  # 8
+    """A name of a CloudEvents attribute: lower-case ASCII letters and digits."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """The characters that a string may have. Text that is not valid UTF-8 never gets this far."""
@@ -141,6 +143,8 @@ FORMAT_IP: Format.ValueType  # 6
 """An IP address, version 4 or 6, as text."""
 FORMAT_FIELDS: Format.ValueType  # 7
 """A path of field names for `order_by` and masks: letters, digits, `_`, `.`, commas and spaces."""
+FORMAT_ATTRIBUTE: Format.ValueType  # 8
+"""A name of a CloudEvents attribute: lower-case ASCII letters and digits."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final
@@ -214,6 +218,10 @@ class FieldRules(_message.Message):
     are ignored, with everything in them; rules of a message's fields hold wherever it occurs; an enum
     takes only numbers that it defines; a floating-point number is finite; the key of a map is not empty.
     A rule that is 0, false or absent does not apply.
+
+    An update is a request with an `update_mask`. In its resource the IDENTIFIER must be set, and a
+    REQUIRED field only where the mask names it, by itself or by `*`. In a create the IDENTIFIER may be
+    left out, and is made.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
