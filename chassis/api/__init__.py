@@ -1,0 +1,1 @@
+"""What every resource API does the same way: pages, filters, orders, masks, ids, etags and field rules."""
