@@ -1,0 +1,107 @@
+"""The rules of a device: what a caller may set, how its status moves, what is derived from it. No I/O."""
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from bas.devices.v2.devices_pb2 import (
+    DEVICE_STATUS_DISABLED,
+    DEVICE_STATUS_NEVER_SEEN,
+    DEVICE_STATUS_OFFLINE,
+    DEVICE_STATUS_ONLINE,
+    Device,
+    DeviceStatus,
+)
+from chassis.errors import ApiError, Code, invalid_field
+
+MUTABLE: Final = ("display_name", "type", "labels", "metadata")
+"""The fields that a caller sets, by create and update."""
+
+STATUSES: Final = (
+    DEVICE_STATUS_NEVER_SEEN,
+    DEVICE_STATUS_ONLINE,
+    DEVICE_STATUS_OFFLINE,
+    DEVICE_STATUS_DISABLED,
+)
+
+BY_CALLER: Final = MappingProxyType(
+    {
+        DEVICE_STATUS_NEVER_SEEN: frozenset({DEVICE_STATUS_ONLINE, DEVICE_STATUS_OFFLINE, DEVICE_STATUS_DISABLED}),
+        DEVICE_STATUS_ONLINE: frozenset({DEVICE_STATUS_ONLINE, DEVICE_STATUS_OFFLINE, DEVICE_STATUS_DISABLED}),
+        DEVICE_STATUS_OFFLINE: frozenset({DEVICE_STATUS_ONLINE, DEVICE_STATUS_OFFLINE, DEVICE_STATUS_DISABLED}),
+        DEVICE_STATUS_DISABLED: frozenset({DEVICE_STATUS_OFFLINE, DEVICE_STATUS_DISABLED}),
+    }
+)
+"""Status → what SetDeviceStatus may make of it. Out of DISABLED only OFFLINE leads: ONLINE stands for a heartbeat, and
+a disabled device's heartbeats are refused."""
+
+BY_HEARTBEAT: Final = frozenset({DEVICE_STATUS_NEVER_SEEN, DEVICE_STATUS_OFFLINE})
+"""What a heartbeat turns ONLINE."""
+
+BY_LAPSE: Final = frozenset({DEVICE_STATUS_ONLINE})
+"""What silence turns OFFLINE."""
+
+
+def registered(device_id: str, given: Device, now: datetime) -> Device:
+    """The device that a create stores: the caller's fields of `given`, the rest ours."""
+    device = Device(
+        device_id=device_id,
+        display_name=given.display_name,
+        type=given.type,
+        labels=given.labels,
+        metadata=given.metadata,
+        status=DEVICE_STATUS_NEVER_SEEN,
+    )
+    device.status_time.FromDatetime(now)
+    device.create_time.FromDatetime(now)
+    device.update_time.FromDatetime(now)
+    return device
+
+
+def etag(version: str) -> str:
+    """The etag of a stored version: opaque, and of the characters that an etag may have."""
+    return base64.urlsafe_b64encode(version.encode()).rstrip(b"=").decode()
+
+
+def turn(device: Device, status: DeviceStatus.ValueType, reason: str, now: datetime) -> None:
+    """Change the status in place; the times move with it."""
+    if device.status != status:
+        device.status = status
+        device.status_time.FromDatetime(now)
+    device.status_reason = reason
+    device.update_time.FromDatetime(now)
+
+
+def settable(device_id: str, current: DeviceStatus.ValueType, wanted: DeviceStatus.ValueType) -> None:
+    """Raises INVALID_ARGUMENT for a status that nobody can set, FAILED_PRECONDITION for one that does not follow."""
+    if wanted == DEVICE_STATUS_NEVER_SEEN or wanted not in STATUSES:
+        raise invalid_field("status", "must be DEVICE_STATUS_ONLINE, DEVICE_STATUS_OFFLINE or DEVICE_STATUS_DISABLED")
+    if wanted not in BY_CALLER[current]:
+        raise disabled(device_id)
+
+
+def disabled(device_id: str) -> ApiError:
+    """What is asked of a device that was taken out of service."""
+    return ApiError(
+        Code.FAILED_PRECONDITION,
+        "DEVICE_DISABLED",
+        f"The device {device_id!r} is disabled: set its status to DEVICE_STATUS_OFFLINE to take it back into service.",
+    )
+
+
+def made_id(random: bytes) -> str:
+    """An id for a device whose caller chose none: random, so that writes spread over the store."""
+    return base64.b32encode(random).rstrip(b"=").decode().lower()
+
+
+def duplicates(ids: Sequence[str]) -> set[int]:
+    """Positions of ids that already occurred before in the batch; empty ids are never duplicates."""
+    seen: set[str] = set()
+    again = set()
+    for position, device_id in enumerate(ids):
+        if device_id and device_id in seen:
+            again.add(position)
+        seen.add(device_id)
+    return again
