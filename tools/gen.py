@@ -20,10 +20,8 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+import buf
 from google.protobuf import descriptor_pb2
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import buf  # noqa: E402  (tools/ is a folder of scripts, not a package)
 
 PROTOS = buf.ROOT / "protos"
 GEN = buf.ROOT / "gen"
