@@ -166,7 +166,7 @@ class DeviceServiceServicer:
         """Says that a device is alive.
 
         The device is ONLINE until the heartbeats lapse. Send the next one after `next_interval`. Fails
-        with FAILED_PRECONDITION when the device is DISABLED.
+        with NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,6 +174,8 @@ class DeviceServiceServicer:
 
     def SetDeviceStatus(self, request, context):
         """Sets the status of a device by hand, for example to take it out of service.
+
+        Fails with NOT_FOUND when there is no such device. Setting the status that it has changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,7 +186,7 @@ class DeviceServiceServicer:
 
         Each replaces the reading of the same name, if it is not older; the others stay. All of them are
         forgotten when the device reports nothing for 30 s. Returns the snapshot as it now is. Fails with
-        FAILED_PRECONDITION when the device is DISABLED.
+        NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,6 +196,7 @@ class DeviceServiceServicer:
         """Returns the latest readings of a device.
 
         A device that has not reported for 30 s has none: the answer has no readings and no times.
+        Fails with NOT_FOUND when there is no such device.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

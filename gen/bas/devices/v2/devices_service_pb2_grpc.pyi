@@ -74,21 +74,25 @@ class DeviceServiceStub:
     """Says that a device is alive.
 
     The device is ONLINE until the heartbeats lapse. Send the next one after `next_interval`. Fails
-    with FAILED_PRECONDITION when the device is DISABLED.
+    with NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
     """
     SetDeviceStatus: _grpc.UnaryUnaryMultiCallable[_devices_service_pb2.SetDeviceStatusRequest, _devices_pb2.Device]
-    """Sets the status of a device by hand, for example to take it out of service."""
+    """Sets the status of a device by hand, for example to take it out of service.
+
+    Fails with NOT_FOUND when there is no such device. Setting the status that it has changes nothing.
+    """
     ReportTelemetry: _grpc.UnaryUnaryMultiCallable[_devices_service_pb2.ReportTelemetryRequest, _devices_pb2.Telemetry]
     """Reports readings of a device.
 
     Each replaces the reading of the same name, if it is not older; the others stay. All of them are
     forgotten when the device reports nothing for 30 s. Returns the snapshot as it now is. Fails with
-    FAILED_PRECONDITION when the device is DISABLED.
+    NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
     """
     GetTelemetry: _grpc.UnaryUnaryMultiCallable[_devices_service_pb2.GetTelemetryRequest, _devices_pb2.Telemetry]
     """Returns the latest readings of a device.
 
     A device that has not reported for 30 s has none: the answer has no readings and no times.
+    Fails with NOT_FOUND when there is no such device.
     """
 
 @_typing.type_check_only
@@ -135,21 +139,25 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """Says that a device is alive.
 
     The device is ONLINE until the heartbeats lapse. Send the next one after `next_interval`. Fails
-    with FAILED_PRECONDITION when the device is DISABLED.
+    with NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
     """
     SetDeviceStatus: _aio.UnaryUnaryMultiCallable[_devices_service_pb2.SetDeviceStatusRequest, _devices_pb2.Device]  # type: ignore[assignment]
-    """Sets the status of a device by hand, for example to take it out of service."""
+    """Sets the status of a device by hand, for example to take it out of service.
+
+    Fails with NOT_FOUND when there is no such device. Setting the status that it has changes nothing.
+    """
     ReportTelemetry: _aio.UnaryUnaryMultiCallable[_devices_service_pb2.ReportTelemetryRequest, _devices_pb2.Telemetry]  # type: ignore[assignment]
     """Reports readings of a device.
 
     Each replaces the reading of the same name, if it is not older; the others stay. All of them are
     forgotten when the device reports nothing for 30 s. Returns the snapshot as it now is. Fails with
-    FAILED_PRECONDITION when the device is DISABLED.
+    NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
     """
     GetTelemetry: _aio.UnaryUnaryMultiCallable[_devices_service_pb2.GetTelemetryRequest, _devices_pb2.Telemetry]  # type: ignore[assignment]
     """Returns the latest readings of a device.
 
     A device that has not reported for 30 s has none: the answer has no readings and no times.
+    Fails with NOT_FOUND when there is no such device.
     """
 
 class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -241,7 +249,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says that a device is alive.
 
         The device is ONLINE until the heartbeats lapse. Send the next one after `next_interval`. Fails
-        with FAILED_PRECONDITION when the device is DISABLED.
+        with NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
         """
 
     @_abc_1.abstractmethod
@@ -250,7 +258,10 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _devices_service_pb2.SetDeviceStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_devices_pb2.Device, _abc.Awaitable[_devices_pb2.Device]]:
-        """Sets the status of a device by hand, for example to take it out of service."""
+        """Sets the status of a device by hand, for example to take it out of service.
+
+        Fails with NOT_FOUND when there is no such device. Setting the status that it has changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def ReportTelemetry(
@@ -262,7 +273,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Each replaces the reading of the same name, if it is not older; the others stay. All of them are
         forgotten when the device reports nothing for 30 s. Returns the snapshot as it now is. Fails with
-        FAILED_PRECONDITION when the device is DISABLED.
+        NOT_FOUND when there is no such device, and with FAILED_PRECONDITION when it is DISABLED.
         """
 
     @_abc_1.abstractmethod
@@ -274,6 +285,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the latest readings of a device.
 
         A device that has not reported for 30 s has none: the answer has no readings and no times.
+        Fails with NOT_FOUND when there is no such device.
         """
 
 def add_DeviceServiceServicer_to_server(servicer: DeviceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
