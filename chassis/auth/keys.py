@@ -78,8 +78,9 @@ def load_or_create(path: Path, random_bytes: Callable[[int], bytes]) -> KeySet:
         secret = {"kty": "oct", "use": "deployment", "kid": "deployment", "k": _encode(random_bytes(_SECRET_BYTES))}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(path, {"keys": [secret, _jwk(private, random_bytes)]}, random_bytes) as made, suppress(
-                FileExistsError
+            with (
+                _temporary(path, {"keys": [secret, _jwk(private, random_bytes)]}, random_bytes) as made,
+                suppress(FileExistsError),
             ):
                 path.hardlink_to(made)  # unlike a rename, never replaces the file of a process that was faster
         except OSError as problem:
@@ -110,7 +111,14 @@ def public_jwks(keys: KeySet) -> dict[str, Any]:
     """The verifying halves as a JWKS that may be given away."""
     return {
         "keys": [
-            {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": _encode(key.public_bytes_raw())}
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "alg": "EdDSA",
+                "use": "sig",
+                "kid": kid,
+                "x": _encode(key.public_bytes_raw()),
+            }
             for kid, key in keys.verifying.items()
         ]
     }
@@ -120,8 +128,6 @@ def parse(text: bytes, where: str) -> KeySet:
     """Understand a JWKS. Members and key types that are not ours are ignored (RFC 7517 section 5). Raises KeyFileError."""
     try:
         keys = json.loads(text)["keys"] if len(text) <= _MOST_BYTES else None
-        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-            raise TypeError
         return _key_set(keys)
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise KeyFileError(
@@ -130,7 +136,9 @@ def parse(text: bytes, where: str) -> KeySet:
         ) from None
 
 
-def _key_set(keys: list[dict[str, Any]]) -> KeySet:
+def _key_set(keys: Any) -> KeySet:
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise TypeError
     verifying: dict[str, Ed25519PublicKey] = {}
     signing, secret = None, None
     for key in keys:

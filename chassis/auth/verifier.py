@@ -28,7 +28,7 @@ class Verifier:
         self._auth = auth
         self._clock = clock
         self._reload = reload
-        self._looked = clock.monotonic()
+        self._looked = -_LOOK_AGAIN + clock.monotonic()
         self._verified: OrderedDict[str, Caller] = OrderedDict()
 
     @classmethod
