@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Response
 from google.protobuf import json_format
 
-from bas.devices.v2 import devices_pb2, devices_pb2_grpc
+from bas.devices.v2 import devices_service_pb2, devices_service_pb2_grpc
 
 
 def build(address: str) -> FastAPI:
@@ -22,7 +22,7 @@ def build(address: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with grpc.aio.insecure_channel(address) as channel:
-            state["stub"] = devices_pb2_grpc.DeviceServiceStub(channel)
+            state["stub"] = devices_service_pb2_grpc.DeviceServiceStub(channel)
             yield
 
     app = FastAPI(lifespan=lifespan)
@@ -31,7 +31,7 @@ def build(address: str) -> FastAPI:
     async def get_device(device_id: str, authorization: Annotated[str, Header()]) -> Response:
         try:
             device = await state["stub"].GetDevice(
-                devices_pb2.GetDeviceRequest(device_id=device_id),
+                devices_service_pb2.GetDeviceRequest(device_id=device_id),
                 metadata=(("authorization", authorization),),
                 timeout=0.15,
             )
