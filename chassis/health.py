@@ -41,6 +41,10 @@ class Health:
             raise ApiError(Code.NOT_FOUND, "SERVICE_NOT_FOUND", "This process has no service of that name.")
         return health_pb2.HealthCheckResponse(status=status)
 
+    async def List(self, _request: health_pb2.HealthListRequest) -> health_pb2.HealthListResponse:  # noqa: N802
+        statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._status.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:

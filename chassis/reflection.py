@@ -105,7 +105,8 @@ def _v1_pool() -> DescriptorPool:
     renamed.name, renamed.package = f"{_path(V1_PACKAGE)}/reflection.proto", V1_PACKAGE
     for message in renamed.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(f".{_ALPHA}.", f".{V1_PACKAGE}.")
+            if field.type_name:  # setting it, even to nothing, would make a scalar a message
+                field.type_name = field.type_name.replace(f".{_ALPHA}.", f".{V1_PACKAGE}.")
     for service in renamed.service:
         for method in service.method:
             method.input_type = method.input_type.replace(f".{_ALPHA}.", f".{V1_PACKAGE}.")
