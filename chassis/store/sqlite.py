@@ -1,0 +1,143 @@
+"""The document store on one SQLite file: durable, ordered as Firestore orders, for one process on one machine."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.config import Store as Budget
+from chassis.resilience.deadline import within
+from chassis.store.file import StoreFile, open_file
+from chassis.store.indexes import Entry
+from chassis.store.planner import Planner
+from chassis.store.port import (
+    Committed,
+    Delete,
+    Document,
+    DocumentTooLarge,
+    Key,
+    Query,
+    Schema,
+    StoreTimeout,
+    StoreUnavailable,
+    Write,
+)
+from chassis.store.readers import Reader, ReaderPool
+from chassis.store.transaction import CommitWork, Prepared, SweepWork, Transaction
+from chassis.store.values import MAX_COMMIT, check_key, document, pack
+from chassis.store.writer import GroupWriter
+
+MAX_WRITES: Final = 500
+MAX_KEYS: Final = 500
+_READERS: Final = 3
+_NO_ENTRIES: Final[frozenset[Entry]] = frozenset()
+
+
+class SqliteStore:
+    """A `DocumentStore`. Made by `open` on the event loop that uses it."""
+
+    def __init__(
+        self, file: StoreFile, pool: ReaderPool, thread: ThreadPoolExecutor, *, clock: Clock, budget: Budget
+    ) -> None:
+        self._file = file
+        self._pool = pool
+        self._thread = thread
+        self._clock = clock
+        self._budget = budget
+        self._planner = Planner(file.indexes)
+        self._writer = GroupWriter(Transaction(file.writer, file.indexes, clock), thread)
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, schema: Schema, *, clock: Clock, budget: Budget) -> "SqliteStore":
+        """Open or make the file and bring its indexes to the schema's, however long that takes.
+
+        Raises StoreUnavailable (the folder cannot be written, another process has the file) or StoreCorrupt (damaged,
+        not ours, or of a newer release); the message says which file and what to do, and nothing was overwritten.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        loop = asyncio.get_running_loop()
+        try:
+            file = await loop.run_in_executor(thread, open_file, path, schema)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        readers = [Reader(file.reader()) for _ in range(_READERS)]
+        return cls(file, ReaderPool(readers), thread, clock=clock, budget=budget)
+
+    async def get(self, key: Key) -> Document | None:
+        return (await self.get_many((key,)))[0]
+
+    async def get_many(self, keys: Sequence[Key]) -> list[Document | None]:
+        self._check_open()
+        if len(keys) > MAX_KEYS:
+            raise ValueError(f"at most {MAX_KEYS} keys are read at once")
+        async with within(self._clock, self._budget.read_timeout, StoreTimeout):
+            found = await self._pool.run(
+                lambda reader: [reader.get(key.tenant, key.collection, key.id) for key in keys]
+            )
+        return [
+            None if stored is None else document(key.tenant, key.collection, stored)
+            for key, stored in zip(keys, found, strict=True)
+        ]
+
+    async def query(self, query: Query) -> list[Document]:
+        self._check_open()
+        plan = self._planner.page(query)
+        async with within(self._clock, self._budget.read_timeout, StoreTimeout):
+            found = await self._pool.run(lambda reader: reader.page(query, plan))
+        return [document(query.tenant, query.collection, stored) for stored in found]
+
+    async def count(self, query: Query) -> int:
+        self._check_open()
+        plan = self._planner.count(query)
+        async with within(self._clock, self._budget.read_timeout, StoreTimeout):
+            return await self._pool.run(lambda reader: reader.count(query, plan))
+
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        self._check_open()
+        work = CommitWork(self._prepared(writes))
+        async with within(self._clock, self._budget.write_timeout, StoreTimeout):
+            return await self._writer.run(work)
+
+    async def sweep_expired(self, limit: int = 500) -> int:
+        """Remove at most `limit` documents whose `ttl_fields` time has passed; returns how many. Meant to be called
+        periodically by whoever runs the store, again at once when it returns `limit`."""
+        self._check_open()
+        async with within(self._clock, self._budget.write_timeout, StoreTimeout):
+            return await self._writer.run(SweepWork(self._file.indexes.expiry, limit))
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._writer.close()
+        await asyncio.to_thread(self._pool.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
+        self._thread.shutdown()
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise StoreUnavailable("The store is closed.")
+
+    def _prepared(self, writes: Sequence[Write]) -> list[Prepared]:
+        if not 0 < len(writes) <= MAX_WRITES:
+            raise ValueError(f"a commit has 1 to {MAX_WRITES} writes")
+        if len({write.key for write in writes}) != len(writes):
+            raise ValueError("a commit writes each key at most once")
+        prepared, total = [], 0
+        for write in writes:
+            check_key(write.key)
+            if isinstance(write, Delete):
+                prepared.append(Prepared(write, "", _NO_ENTRIES))
+                continue
+            body, size = pack(write.key, write.fields)
+            total += size
+            prepared.append(Prepared(write, body, self._file.indexes.entries(write.key, write.fields)))
+        if total > MAX_COMMIT:
+            raise DocumentTooLarge("The commit is larger than 10 MiB.")
+        return prepared

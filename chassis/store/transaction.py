@@ -1,0 +1,182 @@
+"""What runs inside one write transaction: commits and the removal of expired documents.
+
+Preconditions are checked before the first change. So a commit that is refused has changed nothing, and the others of
+its group go on without a savepoint.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, TypeVar
+
+from chassis.clock import Clock
+from chassis.store.encoding import EPOCH, encode, microseconds
+from chassis.store.indexes import Entry, ExpiryIndex, Indexes
+from chassis.store.port import (
+    Committed,
+    Create,
+    Delete,
+    DocumentExists,
+    DocumentMissing,
+    Key,
+    Put,
+    Update,
+    VersionConflict,
+    Write,
+)
+from chassis.store.values import unpack
+
+_READ: Final = "SELECT body FROM documents WHERE tenant=? AND collection=? AND id=?"
+_WRITE: Final = "INSERT OR REPLACE INTO documents VALUES (?,?,?,?)"
+_REMOVE: Final = "DELETE FROM documents WHERE tenant=? AND collection=? AND id=?"
+_POINT: Final = "INSERT INTO entries VALUES (?,?,?,?)"
+_UNPOINT: Final = "DELETE FROM entries WHERE number=? AND prefix=? AND suffix=?"
+_NOTHING: Final[frozenset[Entry]] = frozenset()
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked write: `body` is the stored array less its version, `entries` what is to point at the document."""
+
+    write: Write
+    body: str
+    entries: frozenset[Entry]
+
+
+class Transaction:
+    """One open write transaction, with the counters that make versions and commit times grow."""
+
+    def __init__(self, connection: sqlite3.Connection, indexes: Indexes, clock: Clock) -> None:
+        self._connection = connection
+        self._indexes = indexes
+        self._clock = clock
+        self._version, self._time = connection.execute("SELECT version, commit_time FROM state").fetchone()
+        self._saved = (self._version, self._time)
+
+    def begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable; returns after the disk has confirmed."""
+        if self._saved == (self._version, self._time):
+            self._connection.execute("ROLLBACK")
+            return
+        self._connection.execute("UPDATE state SET version=?, commit_time=?", (self._version, self._time))
+        self._connection.execute("COMMIT")
+        self._saved = (self._version, self._time)
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:  # SQLite may have rolled back by itself, for want of space
+            self._connection.execute("ROLLBACK")
+        self._version, self._time = self._saved
+
+    def stamp(self) -> tuple[str, datetime]:
+        """A version and a time that no commit of this file had before."""
+        self._version += 1
+        self._time = max(microseconds(self._clock.now()), self._time + 1)
+        return str(self._version), EPOCH + timedelta(microseconds=self._time)
+
+    def now(self) -> datetime:
+        return self._clock.now().astimezone(UTC)
+
+    def body(self, key: Key) -> str | None:
+        row = self._connection.execute(_READ, (key.tenant, key.collection, key.id)).fetchone()
+        return row[0] if row else None
+
+    def put(self, key: Key, version: str, prepared: Prepared, old: str | None) -> None:
+        self._connection.execute(_WRITE, (key.tenant, key.collection, key.id, f'["{version}",{prepared.body}'))
+        self._repoint(key, old, prepared.entries)
+
+    def remove(self, key: Key, old: str) -> None:
+        self._connection.execute(_REMOVE, (key.tenant, key.collection, key.id))
+        self._repoint(key, old, _NOTHING)
+
+    def expired(self, index: ExpiryIndex, limit: int) -> list[Key]:
+        rows = self._connection.execute(
+            "SELECT ref FROM entries WHERE number=? AND prefix=x'' AND suffix<? LIMIT ?",
+            (index.number, encode(self.now()), limit),
+        ).fetchall()
+        return [Key(tenant, index.collection, name) for tenant, name in (json.loads(ref) for (ref,) in rows)]
+
+    def _repoint(self, key: Key, old: str | None, new: frozenset[Entry]) -> None:
+        """Change only the entries that differ."""
+        stale = _NOTHING
+        if old is not None and self._indexes.covers(key.collection):
+            stale = self._indexes.entries(key, unpack(key.tenant, key.collection, old).fields)
+        gone, added = stale - new, new - stale
+        if gone:
+            self._connection.executemany(_UNPOINT, [(e.number, e.prefix, e.suffix) for e in gone])
+        if added:
+            self._connection.executemany(_POINT, [(e.number, e.prefix, e.suffix, e.ref) for e in added])
+
+
+class Work(Protocol[R_co]):
+    """Something to be done within a write transaction; raises PreconditionFailed before it has changed anything."""
+
+    def apply(self, transaction: Transaction) -> R_co: ...
+
+
+class CommitWork:
+    """One caller's commit."""
+
+    def __init__(self, writes: Sequence[Prepared]) -> None:
+        self._writes = writes
+
+    def apply(self, transaction: Transaction) -> Committed:
+        current = [transaction.body(prepared.write.key) for prepared in self._writes]
+        for prepared, body in zip(self._writes, current, strict=True):
+            _require(prepared.write, body)
+        version, time = transaction.stamp()
+        versions = []
+        for prepared, body in zip(self._writes, current, strict=True):
+            key = prepared.write.key
+            if not isinstance(prepared.write, Delete):
+                transaction.put(key, version, prepared, body)
+            elif body is not None:
+                transaction.remove(key, body)
+            versions.append("" if isinstance(prepared.write, Delete) else version)
+        return Committed(tuple(versions), time)
+
+
+class SweepWork:
+    """Remove documents whose time is over."""
+
+    def __init__(self, indexes: Sequence[ExpiryIndex], limit: int) -> None:
+        self._indexes = indexes
+        self._limit = limit
+
+    def apply(self, transaction: Transaction) -> int:
+        removed = 0
+        for index in self._indexes:
+            for key in transaction.expired(index, self._limit - removed):
+                body = transaction.body(key)
+                if body is not None:
+                    transaction.remove(key, body)
+                    removed += 1
+        if removed:
+            transaction.stamp()
+        return removed
+
+
+def _require(write: Write, body: str | None) -> None:
+    match write:
+        case Put():
+            return
+        case Create(key=key):
+            if body is not None:
+                raise DocumentExists(key)
+        case Update(key=key, version=version) | Delete(key=key, version=version):
+            if version is not None:
+                if body is None or _version(body) != version:
+                    raise VersionConflict(key)
+            elif body is None and (isinstance(write, Update) or write.must_exist):
+                raise DocumentMissing(key)
+
+
+def _version(body: str) -> str:
+    """The first element of a stored array, `["12",…`."""
+    return body[2 : body.index('"', 2)]
