@@ -1,0 +1,121 @@
+"""Field rules: each rule of each request of the API, at its limit and one beyond it; and how violations are told."""
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bas.annotations.v2 import annotations_pb2 as annotations
+from bas.devices.v2 import devices_pb2, devices_service_pb2
+from chassis.api.formats import Lengths, text_check
+from chassis.api.validation import MAX_VIOLATIONS, Validator, compile_validator
+from chassis.errors import ApiError, Code, Violation
+from tests.unit.api.rule_cases import cases, request_types
+
+REQUESTS = request_types()
+BATCH = compile_validator(devices_service_pb2.BatchCreateDevicesRequest.DESCRIPTOR)
+CREATE = compile_validator(devices_service_pb2.CreateDeviceRequest.DESCRIPTOR)
+
+
+def violations(validate: Validator, request: Message) -> tuple[Violation, ...]:
+    try:
+        validate(request)
+    except ApiError as refused:
+        return refused.violations if refused.code is Code.INVALID_ARGUMENT else ()
+    return ()
+
+
+@pytest.mark.parametrize("descriptor", REQUESTS, ids=lambda descriptor: descriptor.full_name)
+def test_every_rule_at_its_limit_and_one_beyond(descriptor: Descriptor) -> None:
+    validate = compile_validator(descriptor)
+    wrong = []
+    for case in cases(descriptor):
+        found = [violation.field for violation in violations(validate, case.request)]
+        if case.field is None:
+            right = not found
+        elif case.field.endswith("["):  # an entry whose key is shown as far as it can be
+            right = any(field.startswith(case.field) for field in found)
+        else:
+            right = case.field in found
+        if not right:
+            wrong.append(f"{case.label}: expected {case.field}, found {found}")
+    assert not wrong
+
+
+def test_the_cases_cover_what_the_api_uses() -> None:
+    """A rule or format that no request has, or that no case covers, would pass the test above unseen."""
+    labels = {case.label.split(" ", 1)[-1] for descriptor in REQUESTS for case in cases(descriptor)}
+    assert {"left out", "one too many", "too long", "below the least", "none of the enum", "NaN"} <= labels
+    assert len(REQUESTS) >= 11
+
+
+def device(**fields: object) -> devices_pb2.Device:
+    return devices_pb2.Device(**fields)  # type: ignore[arg-type]  # test data, by name
+
+
+def test_paths_lead_to_the_item_and_the_entry() -> None:
+    devices = [device(), device(), device(labels={"ok": "1", "k\x00": "v"}), device(labels={"site": "\x85"})]
+    found = violations(BATCH, devices_service_pb2.BatchCreateDevicesRequest(devices=devices))
+    assert [violation.field for violation in found] == ['devices[2].labels["k\\u0000"]', 'devices[3].labels["site"]']
+    assert found[1].description == "must not have control characters; there is U+0085 at position 1"
+
+
+def test_all_that_is_wrong_is_told_at_once_up_to_a_bound() -> None:
+    request = devices_service_pb2.CreateDeviceRequest(device=device(device_id="a b", type="\x00"), request_id="/")
+    assert [violation.field for violation in violations(CREATE, request)] == [
+        "device.device_id",
+        "device.type",
+        "request_id",
+    ]
+    many = devices_service_pb2.BatchCreateDevicesRequest(devices=[device(device_id="a b")] * 100)
+    assert len(violations(BATCH, many)) == MAX_VIOLATIONS
+
+
+def test_output_only_fields_are_ignored_with_everything_in_them() -> None:
+    given = device(status=99, status_reason="\x00" * 9999)
+    given.create_time.nanos = -5
+    assert not violations(CREATE, devices_service_pb2.CreateDeviceRequest(device=given))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    request = devices_service_pb2.GetDeviceRequest.FromString(b"\x0a\x02d1" + b"\xfa\x06\x03abc")
+    assert not violations(compile_validator(request.DESCRIPTOR), request)
+
+
+def test_a_refusal_never_repeats_the_text() -> None:
+    request = devices_service_pb2.CreateDeviceRequest(device=device(device_id="secret " * 100))
+    assert "secret" not in str(violations(CREATE, request))
+
+
+def test_a_long_key_is_cut_in_the_path() -> None:
+    request = devices_service_pb2.CreateDeviceRequest(device=device(labels={"k" * 100000: ""}))
+    assert all(len(violation.field) < 100 for violation in violations(CREATE, request))
+
+
+def test_nothing_is_changed() -> None:
+    request = devices_service_pb2.CreateDeviceRequest(device=device(display_name="e\u0301", status=2))
+    before = request.SerializeToString()
+    violations(CREATE, request)
+    assert request.SerializeToString() == before
+
+
+def test_every_format_has_a_check() -> None:
+    for number in annotations.Format.values():
+        assert text_check(number, Lengths())("\x00" * 300) is None or number != annotations.FORMAT_UNSPECIFIED
+    with pytest.raises(ValueError, match="has no check"):
+        text_check(99, Lengths())  # type: ignore[arg-type]  # what a newer annotations.proto would bring
+
+
+@given(st.text(max_size=8))
+def test_text_is_what_the_words_say(text: str) -> None:
+    import unicodedata  # noqa: PLC0415 - the oracle, beside what it judges
+
+    well = unicodedata.normalize("NFC", text) == text and not any(unicodedata.category(one) == "Cc" for one in text)
+    assert (text_check(annotations.FORMAT_TEXT, Lengths())(text) is None) == well
+
+
+@given(st.text(max_size=8), st.integers(0, 12))
+def test_bytes_are_counted_as_utf8(text: str, most: int) -> None:
+    well = most == 0 or len(text.encode()) <= most
+    assert (text_check(annotations.FORMAT_UNSPECIFIED, Lengths(most_bytes=most))(text) is None) == well
