@@ -1,0 +1,187 @@
+"""The gateway as a plain ASGI application: find the route, authenticate, serve, answer."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.errors import ApiError, Code, internal
+from chassis.telemetry.metrics import Metrics
+from gateway.auth import Authenticator
+from gateway.cors import Cors
+from gateway.endpoint import Answer, ClientLeft, Endpoint
+from gateway.measures import Measures
+from gateway.pages import Pages
+from gateway.problems import (
+    Headers,
+    HttpError,
+    method_not_allowed,
+    path_malformed,
+    path_unknown,
+    problem,
+)
+from gateway.request import Receive, Request, Scope, Send
+from gateway.transcoding.routes import API_PREFIX, Route
+from gateway.transcoding.template import MalformedPercent
+from gateway.versions import Versions
+
+_LOG: Final = logging.getLogger("bas.gateway")
+_NO_BODY: Final = b""
+_UNROUTED: Final = "unrouted"
+_CLOSE: Final = (b"connection", b"close")
+
+
+class App:
+    """Answers every HTTP request; never raises but CancelledError. Websockets are refused."""
+
+    def __init__(
+        self,
+        *,
+        versions: Versions,
+        endpoints: Mapping[int, Endpoint],
+        authenticator: Authenticator,
+        pages: Pages,
+        cors: Cors,
+        metrics: Metrics,
+        clock: Clock,
+        new_id: Callable[[], str],
+        max_body: int,
+        body_seconds: float,
+    ) -> None:
+        self._versions = versions
+        self._endpoints = endpoints
+        self._authenticator = authenticator
+        self._pages = pages
+        self._cors = cors
+        self._measures = Measures(metrics)
+        self._monotonic = clock.monotonic
+        self._new_id = new_id
+        self._max_body = max_body
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = self._monotonic()
+        request = Request(scope, receive, self._new_id)
+        label = _Label()
+        try:
+            status, headers, body = await self._serve(request, label)
+        except ClientLeft:
+            self._measures.observe(label.route, request.method, 499, self._monotonic() - started)
+            return
+        except ApiError as error:
+            status, headers, body = problem(error, request.request_id)
+        except MalformedPercent:
+            status, headers, body = problem(path_malformed(), request.request_id)
+        except asyncio.CancelledError:
+            await self._send(request, send, problem(_stopping(), request.request_id), [_CLOSE])
+            raise
+        except Exception:
+            _LOG.exception("request %s failed", request.request_id)
+            status, headers, body = problem(internal(), request.request_id)
+        await self._send(request, send, (status, headers, body), label.headers)
+        self._measures.observe(label.route, request.method, status, self._monotonic() - started)
+
+    async def _serve(self, request: Request, label: "_Label") -> Answer:
+        if not request.path.startswith(API_PREFIX):
+            return await self._page(request, label)
+        if request.method == "OPTIONS":  # what a path allows is public: it stands in the OpenAPI document
+            return self._options(request, self._find(request, label)[0])
+        try:
+            methods, raw = self._find(request, label)
+        except (ApiError, MalformedPercent):
+            self._authenticator.authenticate(request.header(b"authorization"))
+            raise
+        route = methods.get(request.method)
+        if route is None and request.method == "HEAD":
+            route = methods.get("GET")
+        endpoint = self._endpoints[id(route)] if route is not None else None
+        if endpoint is None or not endpoint.open or b"authorization" in request.headers:
+            self._authenticator.authenticate(request.header(b"authorization"))
+        if endpoint is None:
+            raise method_not_allowed(_allow(methods))
+        label.route = endpoint.route.label
+        body = _NO_BODY
+        if request.has_body:
+            body = await self._body(request, endpoint)
+        return await endpoint.serve(request, raw, body)
+
+    def _find(self, request: Request, label: "_Label") -> tuple[Mapping[str, Route], list[str]]:
+        version, path = self._versions.resolve(request.path, request.header(b"api-version"))
+        label.headers = version.headers_at(path)
+        found = version.routes.match(path)
+        if found is None:
+            raise path_unknown()
+        return found
+
+    async def _body(self, request: Request, endpoint: Endpoint) -> bytes:
+        if not endpoint.takes_body:
+            # A chunked body may still turn out to be empty, which is none.
+            if b"content-length" in request.headers or await request.body(self._max_body, self._body_seconds):
+                raise HttpError(400, Code.INVALID_ARGUMENT, "BODY_UNEXPECTED", "This method takes no body.")
+            return _NO_BODY
+        request.check_media_type()
+        return await request.body(self._max_body, self._body_seconds)
+
+    async def _page(self, request: Request, label: "_Label") -> Answer:
+        page = self._pages.find(request.path)
+        if page is None:
+            raise path_unknown()
+        label.route = request.path
+        if request.method == "OPTIONS":
+            return 204, [(b"allow", b"GET, HEAD, OPTIONS")], b""
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed(b"GET, HEAD, OPTIONS")
+        return page()
+
+    def _options(self, request: Request, methods: Mapping[str, Route]) -> Answer:
+        allow = _allow(methods)
+        return 204, [(b"allow", allow), *self._cors.preflight(request, allow)], b""
+
+    async def _send(self, request: Request, send: Send, answer: Answer, more: Headers) -> None:
+        status, headers, body = answer
+        sent = [(b"x-request-id", request.request_id.encode("latin-1")), *headers, *more]
+        if status not in (204, 304):
+            sent.append((b"content-length", b"%d" % len(body)))
+        if b"origin" in request.headers:
+            sent += self._cors.headers(request)
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
+
+
+class _Label:
+    """What is known of a request by the time it is answered: its route and the headers of its version."""
+
+    __slots__ = ("headers", "route")
+
+    def __init__(self) -> None:
+        self.route = _UNROUTED
+        self.headers: Headers = []
+
+
+def _allow(methods: Mapping[str, Route]) -> bytes:
+    allowed = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(sorted(allowed)).encode()
+
+
+def _stopping() -> ApiError:
+    return ApiError(Code.UNAVAILABLE, "STOPPING", "The gateway is stopping.", retry_after=1.0)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,134 @@
+"""One route at work: bind, call, answer. Everything that does not change from request to request is made at the start."""
+
+import asyncio
+from typing import Final
+from urllib.parse import quote
+
+from chassis.errors import ApiError, internal, invalid_field, unimplemented
+from gateway.preconditions import entity_tag, if_match, unchanged
+from gateway.problems import NO_STORE, Headers, precondition_failed
+from gateway.request import Departure, Request
+from gateway.transcoding.binding import NO_EXTRAS, Binder, Extras
+from gateway.transcoding.codec import BadValue, Codec, Decoded
+from gateway.transcoding.routes import Route
+from gateway.upstream import UnaryCall
+
+Answer = tuple[int, Headers, bytes]
+
+_EMPTY: Final = "google.protobuf.Empty"
+_JSON: Final = (b"content-type", b"application/json")
+_REVALIDATE: Final = (b"cache-control", b"private, no-cache")
+_VARY: Final = (b"vary", b"Authorization, API-Version")
+_PLAIN_HEADERS: Final[Headers] = [_JSON, NO_STORE]
+
+
+class Endpoint:
+    """`default` is the deadline in seconds of a method whose policy names none."""
+
+    __slots__ = (
+        "_binder",
+        "_call",
+        "_created_id",
+        "_deadline",
+        "_etag",
+        "_longest",
+        "_reads",
+        "_response",
+        "_status",
+        "open",
+        "route",
+        "takes_body",
+    )
+
+    def __init__(
+        self, route: Route, binder: Binder, codec: Codec, call: UnaryCall | None, *, has_etag: bool, default: float
+    ) -> None:
+        method, policy = route.method, route.method.policy
+        self.route = route
+        self.open = bool(policy.credential)
+        self.takes_body = binder.takes_body
+        self._binder = binder
+        self._call = call
+        self._response = None if method.response == _EMPTY else codec[method.response]
+        self._etag = has_etag
+        self._reads = route.rule.method == "GET"
+        self._status = 201 if policy.created else 200
+        self._created_id = tuple(policy.created_id.split(".")) if policy.created and policy.created_id else ()
+        self._deadline = policy.default_deadline_ms / 1000 or default
+        self._longest = policy.max_deadline_ms / 1000 or self._deadline
+
+    async def serve(self, request: Request, raw: list[str], body: bytes) -> Answer:
+        """Raises ApiError; MalformedPercent for the path; CancelledError when the client left."""
+        call = self._available()
+        extras, demanded = self._extras(request)
+        message = self._binder.bind(raw, request.query, body, extras)
+        seconds = request.timeout()
+        seconds = self._deadline if seconds is None else min(seconds, self._longest)
+        departure = Departure(request.receive)
+        try:
+            data = await call(message, seconds, request.metadata())
+        except ApiError as error:
+            if demanded and error.reason == "ETAG_MISMATCH":
+                raise precondition_failed(error.message) from None
+            raise
+        except asyncio.CancelledError:
+            if not departure.happened:
+                raise
+            raise ClientLeft from None
+        finally:
+            departure.end()
+        return self._answer(request, data)
+
+    def _available(self) -> UnaryCall:
+        method = self.route.method
+        if method.server_streaming or method.client_streaming:
+            raise unimplemented("This gateway does not serve streams yet.")
+        if self._call is None:
+            raise unimplemented(f"The {method.service} service is not part of this deployment.")
+        return self._call
+
+    def _extras(self, request: Request) -> tuple[Extras, bool]:
+        headers = request.headers
+        key = headers.get(b"idempotency-key")
+        match = headers.get(b"if-match")
+        if key is None and match is None:
+            return NO_EXTRAS, False
+        etag = if_match(request.header(b"if-match")) if match is not None and self._binder.takes_etag else ""
+        return Extras(_key(request.header(b"idempotency-key")), etag), bool(etag)
+
+    def _answer(self, request: Request, data: bytes) -> Answer:
+        if self._response is None:
+            return 204, [NO_STORE], b""
+        try:
+            decoded = self._response.from_binary(data)
+            headers = self._headers(request, decoded)
+            if self._reads and len(headers) > len(_PLAIN_HEADERS):
+                asked = request.headers.get(b"if-none-match")
+                if asked is not None and unchanged(asked.decode("latin-1"), headers[-1][1]):
+                    return 304, headers[1:], b""
+            return self._status, headers, decoded.json()
+        except BadValue:
+            raise internal() from None
+
+    def _headers(self, request: Request, decoded: Decoded) -> Headers:
+        headers = _PLAIN_HEADERS
+        tag = entity_tag(decoded.text(("etag",))) if self._etag else None
+        if tag is not None:
+            headers = [_JSON, _REVALIDATE, _VARY, (b"etag", tag)] if self._reads else [_JSON, NO_STORE, (b"etag", tag)]
+        if self._created_id:
+            made = quote(decoded.text(self._created_id), safe="")
+            headers = [*headers, (b"location", f"{request.path}/{made}".encode("latin-1"))]
+        return headers
+
+
+class ClientLeft(Exception):
+    """Nobody is there to be answered."""
+
+
+def _key(header: str) -> str:
+    """An `Idempotency-Key`, bare or as the quoted string of the IETF draft."""
+    quoted = len(header) > 1 and header[0] == header[-1] == '"'
+    key = header[1:-1] if quoted else header
+    if not key.isascii() or '"' in key:
+        raise invalid_field("Idempotency-Key", "A key of printable ASCII characters is expected.")
+    return key

@@ -1,0 +1,107 @@
+"""Wiring: configuration, verifier, metrics and upstreams in; the application, and what runs beside it, out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.config import Config
+from chassis.telemetry.metrics import Metrics
+from gateway.app import App
+from gateway.auth import Authenticator, TokenVerifier
+from gateway.cors import Cors
+from gateway.endpoint import Endpoint
+from gateway.pages import Pages
+from gateway.readiness import Readiness
+from gateway.transcoding.binding import Binder
+from gateway.transcoding.body import BodyChecker
+from gateway.transcoding.codec import Codec, load_codec
+from gateway.transcoding.docs import docs_page
+from gateway.transcoding.openapi import openapi_document
+from gateway.transcoding.routes import Route, route_tables
+from gateway.transcoding.schema import Schema, read_schema
+from gateway.upstream import Upstream, Upstreams
+from gateway.versions import Retirement, Version, Versions
+
+BODY_SECONDS: Final = 10.0
+"""How long a request's body may take to arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A built gateway. `readiness` is started and stopped with the server; `upstreams` are closed after it."""
+
+    app: App
+    readiness: Readiness
+    upstreams: Upstreams
+
+
+def load_schema() -> Schema:
+    """The schema of this release's API."""
+    return read_schema(resources.files("bas").joinpath("descriptors.binpb").read_bytes())
+
+
+def build(
+    config: Config,
+    *,
+    clock: Clock,
+    verifier: TokenVerifier,
+    metrics: Metrics,
+    upstreams: Mapping[str, Upstream],
+    random_bytes: Callable[[int], bytes],
+    schema: Schema | None = None,
+    codec: Codec | None = None,
+    retirements: Mapping[str, Retirement] | None = None,
+    body_seconds: float = BODY_SECONDS,
+) -> Gateway:
+    """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
+    API that `schema` has is served, those named in `retirements` as deprecated.
+
+    Raises RouteError or TemplateError when the rules of the protos cannot be served.
+    """
+    schema = schema or load_schema()
+    codec = codec or load_codec(schema.files)
+    deployed = Upstreams(upstreams)
+    tables = route_tables(schema.methods)
+    versions = Versions(Version(name, table, (retirements or {}).get(name)) for name, table in tables.items())
+    checker = BodyChecker(schema, codec)
+    endpoints: dict[int, Endpoint] = {}
+    binders: list[tuple[Route, Binder]] = []
+    for table in tables.values():
+        for route in table.routes:
+            binder = Binder(route, schema, codec, checker)
+            binders.append((route, binder))
+            endpoints[id(route)] = Endpoint(
+                route,
+                binder,
+                codec,
+                deployed.unary(route.method.service, route.method.path),
+                has_etag="etag" in schema.messages[route.method.response].by_name,
+                default=config.deadline.default,
+            )
+    readiness = Readiness(deployed, _services(schema), clock)
+
+    def document() -> bytes:
+        return openapi_document(schema, binders)
+
+    app = App(
+        versions=versions,
+        endpoints=endpoints,
+        authenticator=Authenticator(verifier),
+        pages=Pages(readiness, metrics.registry, document, lambda: docs_page(document())),
+        cors=Cors(config.gateway.cors_origins),
+        metrics=metrics,
+        clock=clock,
+        new_id=lambda: random_bytes(12).hex(),
+        max_body=config.gateway.max_body,
+        body_seconds=body_seconds,
+    )
+    return Gateway(app, readiness, deployed)
+
+
+def _services(schema: Schema) -> dict[str, tuple[str, ...]]:
+    names: dict[str, set[str]] = {}
+    for method in schema.methods:
+        names.setdefault(method.service, set()).add(method.full_service)
+    return {service: tuple(sorted(full)) for service, full in names.items()}
