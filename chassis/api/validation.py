@@ -144,10 +144,10 @@ class _Compiler:
                 found.append(Violation(prefix + name, problem))
             if not content or problem:
                 return
-            for key, value in content.items():
+            for key in content:
                 if len(found) >= MAX_VIOLATIONS:
                     return
-                problem = key_check(key)
+                problem, value = key_check(key), content[key]
                 if problem:
                     found.append(Violation(f"{prefix}{name}[{_shown(key)}]", f"the key {problem}"))
                 item(value, prefix + name, found, key)
