@@ -1,0 +1,195 @@
+"""A whole platform through the real `bas up`: its own data folder, free ports, and the things that may happen to it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis.config import SETTINGS
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+UP = "Ctrl-C stops it all."
+START_BOUND = 60.0
+STOP_BOUND = 15.0
+
+
+class Platform:
+    """One `bas up` at a time over one data folder; `start` again finds what the last one left."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.settings = {"BAS_DATA_DIR": str(self.data), "BAS_GATEWAY_PORT": "0", "BAS_DEVICES_PORT": "0", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._runs = 0
+
+    @property
+    def environ(self) -> dict[str, str]:
+        inherited = {name: text for name, text in os.environ.items() if name not in SETTINGS}
+        return {**inherited, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}", **self.settings}
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def out(self) -> str:
+        return (self.folder / f"out.{self._runs}").read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return (self.folder / f"err.{self._runs}").read_text(encoding="utf-8", errors="replace")
+
+    def spawn(self) -> None:
+        """`bas up`, without waiting for anything."""
+        self._runs += 1
+        with (
+            (self.folder / f"out.{self._runs}").open("wb") as out,
+            (self.folder / f"err.{self._runs}").open("wb") as err,
+        ):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "launcher.main", "up"],
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    async def start(self) -> None:
+        """`bas up` until its banner."""
+        self.spawn()
+        await eventually(lambda: UP in self.out or self.ended, "the banner of `bas up`", within=START_BOUND)
+        assert UP in self.out, f"exit code {self.process.returncode}:\n{self.err}"
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    async def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Send `signum` and return the exit code."""
+        if not self.ended:
+            self.process.send_signal(signum)
+        await eventually(lambda: self.ended, f"the end of `bas up`:\n{self.err}", within=STOP_BOUND)
+        return self.process.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until what it had started has gone as well."""
+        parts = self.parts()
+        self.process.kill()
+        self.process.wait()
+        await eventually(lambda: not any(map(runs, parts.values())), "the end of all parts", within=STOP_BOUND)
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's URL."""
+        return self._said(r"gateway\s+(http://\S+)")
+
+    @property
+    def devices(self) -> str:
+        """host:port of the devices service."""
+        return self._said(r"devices\s+grpc ([^,\s]+)")
+
+    def _said(self, pattern: str) -> str:
+        found = re.search(pattern, self.out)
+        assert found, self.out
+        return found[1]
+
+    def parts(self) -> dict[str, int]:
+        """Name → process id of everything that `bas up` runs."""
+        found = {}
+        for pid in _children(self.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+            except OSError:  # it ended meanwhile
+                continue
+            found["valkey" if "launcher.main" not in words else words[words.index("serve") + 2]] = pid
+        return found
+
+    def bas(self, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Another `bas` command, with the addresses of the running platform."""
+        return subprocess.run(
+            [sys.executable, "-m", "launcher.main", *arguments],
+            env={**self.environ, **self._addresses(), **settings},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.bas("status", "--json").stdout)
+        return answer
+
+    def token(self, tenant: str = "acme", *more: str) -> str:
+        done = self.bas("token", "--tenant", tenant, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def client(self, tenant: str = "acme") -> httpx.AsyncClient:
+        """An HTTP client of the gateway as a caller of `tenant`."""
+        return httpx.AsyncClient(
+            base_url=self.gateway, headers={"Authorization": f"Bearer {self.token(tenant)}"}, timeout=10.0
+        )
+
+    def _addresses(self) -> Mapping[str, str]:
+        if self._process is None or UP not in self.out:
+            return {}
+        metrics = self._said(r"devices\s+grpc .*metrics http://\S+:(\d+)/")
+        return {
+            "BAS_GATEWAY_PORT": self.gateway.rpartition(":")[2],
+            "BAS_DEVICES_PORT": self.devices.rpartition(":")[2],
+            "BAS_DEVICES_METRICS_PORT": metrics,
+        }
+
+
+@asynccontextmanager
+async def new_platform(**settings: str) -> AsyncIterator[Platform]:
+    """A platform that is not started yet, and of which nothing is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bas-") as folder:  # short: a socket's path has 100 bytes
+        platform = Platform(Path(folder), **settings)
+        try:
+            yield platform
+        finally:
+            if platform._process is not None:
+                await platform.stop()
+
+
+@pytest.fixture
+async def fresh_platform() -> AsyncIterator[Platform]:
+    """Not started: the test does it, and may break it."""
+    async with new_platform() as platform:
+        yield platform
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists and is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(word)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for word in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
