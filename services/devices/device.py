@@ -1,10 +1,11 @@
 """The rules of a device: what a caller may set, how its status moves, what is derived from it. No I/O."""
 
-import base64
 from collections.abc import Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from bas.devices.v2.devices_pb2 import (
     DEVICE_STATUS_DISABLED,
@@ -14,10 +15,8 @@ from bas.devices.v2.devices_pb2 import (
     Device,
     DeviceStatus,
 )
+from chassis.api.masks import apply_update
 from chassis.errors import ApiError, Code, invalid_field
-
-MUTABLE: Final = ("display_name", "type", "labels", "metadata")
-"""The fields that a caller sets, by create and update."""
 
 STATUSES: Final = (
     DEVICE_STATUS_NEVER_SEEN,
@@ -60,9 +59,13 @@ def registered(device_id: str, given: Device, now: datetime) -> Device:
     return device
 
 
-def etag(version: str) -> str:
-    """The etag of a stored version: opaque, and of the characters that an etag may have."""
-    return base64.urlsafe_b64encode(version.encode()).rstrip(b"=").decode()
+def updated(current: Device, patch: Device, mask: FieldMask, now: datetime) -> Device | None:
+    """The device with what `mask` names taken from `patch`; None when nothing would change. Raises INVALID_ARGUMENT."""
+    changed = apply_update(current, patch, mask)
+    if changed == current:
+        return None
+    changed.update_time.FromDatetime(now)
+    return changed
 
 
 def turn(device: Device, status: DeviceStatus.ValueType, reason: str, now: datetime) -> None:
@@ -89,11 +92,6 @@ def disabled(device_id: str) -> ApiError:
         "DEVICE_DISABLED",
         f"The device {device_id!r} is disabled: set its status to DEVICE_STATUS_OFFLINE to take it back into service.",
     )
-
-
-def made_id(random: bytes) -> str:
-    """An id for a device whose caller chose none: random, so that writes spread over the store."""
-    return base64.b32encode(random).rstrip(b"=").decode().lower()
 
 
 def duplicates(ids: Sequence[str]) -> set[int]:

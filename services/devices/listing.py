@@ -1,0 +1,120 @@
+"""Pages and counts of a tenant's devices, cached as groups: one change of any device makes all of a tenant's pages and
+counts unreadable at once (`dev:list:{<tenant>}`, `dev:count:{<tenant>}`)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from bas.devices.v2.devices_pb2 import DeviceStatus
+from bas.devices.v2.devices_service_pb2 import CountDevicesResponse, ListDevicesRequest, ListDevicesResponse
+from chassis.api import paging
+from chassis.api.paging import PageTokens
+from chassis.cache.port import Loaded
+from chassis.cache.readthrough import GroupReadThrough
+from chassis.clock import Clock
+from chassis.store.port import Document, DocumentStore, Filter, Op, Order, Query, Value
+from services.devices import device as rules
+from services.devices.filters import COLLECTION, ORDERS, compile_filter
+from services.devices.records import stored
+
+_METHOD: Final = "bas.devices.v2.DeviceService/ListDevices"
+
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""A page ends early rather than grow past this: the message it goes in has a limit."""
+
+CACHED_BYTES: Final = 256 * 1024
+"""A larger page is not kept: it would hold up the cache for everybody else."""
+
+_STEP: Final = 200
+"""Documents fetched at once, so that a page of large devices is cut before all of them are in memory."""
+
+
+class DeviceLists:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        lists: GroupReadThrough,
+        counts: GroupReadThrough,
+        tokens: PageTokens,
+        clock: Clock,
+    ) -> None:
+        self._documents = documents
+        self._lists = lists
+        self._counts = counts
+        self._tokens = tokens
+        self._clock = clock
+
+    async def page(self, tenant: str, request: ListDevicesRequest) -> bytes:
+        """A serialized ListDevicesResponse; the first page may be as old as the list TTL where an invalidation could
+        not be delivered. Raises INVALID_ARGUMENT on page_size, filter, order_by, page_token."""
+        size = paging.page_size(request.page_size)
+        compiled = compile_filter(request.filter)
+        order = ORDERS.parse(request.order_by, ranged=compiled.ranged)
+        shape = (compiled.canonical, *(f"{by.field} {by.descending}" for by in order))
+        listing = paging.Listing(tenant, _METHOD, shape)
+        after = self._tokens.read(listing, request.page_token)
+        if compiled.nothing:
+            return b""
+
+        async def load() -> Loaded:
+            found, more = await self._fetch(Query(tenant, COLLECTION, compiled.filters, order, after), size)
+            response = ListDevicesResponse(devices=(stored(document).device for document in found))
+            if more:
+                response.next_page_token = self._tokens.issue(listing, _cursor(found[-1], order))
+            data = response.SerializeToString()
+            return Loaded(data, "", max_ttl=0 if len(data) > CACHED_BYTES else None)
+
+        if after is not None:
+            return (await load()).data
+        return await self._lists.get(tenant, "\n".join((str(size), *shape)), load) or b""
+
+    async def count(self, tenant: str, written: str) -> bytes:
+        """A serialized CountDevicesResponse, exact when it was counted. Raises INVALID_ARGUMENT on filter."""
+        compiled = compile_filter(written)
+
+        async def load() -> Loaded:
+            response = CountDevicesResponse(counts={DeviceStatus.Name(status): 0 for status in rules.STATUSES})
+            response.as_of.FromDatetime(self._clock.now())
+            asked = [] if compiled.nothing else _statuses(compiled.filters)
+            others = tuple(each for each in compiled.filters if each.field != "status")
+            queries = (Query(tenant, COLLECTION, (Filter("status", Op.EQ, int(status)), *others)) for status in asked)
+            figures = await asyncio.gather(*(self._documents.count(query) for query in queries))
+            for status, figure in zip(asked, figures, strict=True):
+                response.counts[DeviceStatus.Name(status)] = figure
+            response.total = sum(figures)
+            return Loaded(response.SerializeToString(), "")
+
+        return await self._counts.get(tenant, compiled.canonical, load) or b""
+
+    async def _fetch(self, query: Query, size: int) -> tuple[list[Document], bool]:
+        """Up to `size` documents, and whether there are more behind them."""
+        found: list[Document] = []
+        weight = 0
+        after = query.after
+        while True:
+            step = min(_STEP, size + 1 - len(found))
+            page = await self._documents.query(
+                Query(query.tenant, query.collection, query.filters, query.order, after, step)
+            )
+            for document in page:
+                weight += stored(document).device.ByteSize()
+                if len(found) == size or (found and weight > PAGE_BYTES):
+                    return found, True
+                found.append(document)
+            if len(page) < step:
+                return found, False
+            after = _cursor(page[-1], query.order)
+
+
+def _cursor(document: Document, order: Sequence[Order]) -> tuple[Value, ...]:
+    return (*(document.fields[by.field] for by in order), document.key.id)
+
+
+def _statuses(filters: Sequence[Filter]) -> list[DeviceStatus.ValueType]:
+    """The statuses that the filter leaves open."""
+    left = list(rules.STATUSES)
+    for each in filters:
+        if each.field == "status":
+            wanted = each.value if isinstance(each.value, Sequence) else (each.value,)
+            left = [status for status in left if status in wanted]
+    return left

@@ -1,0 +1,97 @@
+"""Turning devices offline whose heartbeats lapsed: any number of replicas sweep, each device turns once.
+
+Two ways lead to a silent device: its due time in the cache, and, for those that the cache no longer knows, the store's
+ONLINE devices that were last seen long ago. Both end in `_look_into`, where the device is read before its presence is
+looked at: a heartbeat in between is seen, one after that commits (`presence.flush_due`) and so fails our commit.
+While the cache is away, or its memory is too young, nobody is declared offline.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from chassis.clock import Clock
+from chassis.errors import ApiError
+from chassis.telemetry.metrics import Metrics
+from services.devices.heartbeats import SHARDS, Heartbeats
+from services.devices.presence import Limits, lapsed
+from services.devices.store import DeviceStore
+
+CLAIMED_AT_ONCE: Final = 100
+CLAIMS_A_SHARD: Final = 10
+"""So that a mass outage is worked off in turns, and the loop's other shards are not starved."""
+
+SCANNED_A_TENANT: Final = 500
+
+
+class Sweep:
+    def __init__(
+        self,
+        heartbeats: Heartbeats,
+        store: DeviceStore,
+        clock: Clock,
+        limits: Limits,
+        interval: float,
+        metrics: Metrics,
+    ) -> None:
+        self._heartbeats = heartbeats
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._interval = interval
+        self._lapses = metrics.counter("bas_devices_lapsed", "Devices turned offline because their heartbeats lapsed.")
+        self._failures = metrics.counter("bas_devices_sweep_failures", "Sweeps that were cut short.", ("reason",))
+        self._log = structlog.get_logger("devices.sweep")
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a store or cache that is away costs one round."""
+        while True:
+            await self._clock.sleep(self._interval)
+            try:
+                await self.due()
+                if await self._heartbeats.turn("scan", self._limits.offline_after):
+                    await self.forgotten()
+            except ApiError as failure:
+                self._failures.labels(failure.reason).inc()
+                self._log.warning("sweep cut short", reason=failure.reason)
+
+    async def due(self) -> int:
+        """Look into every device whose silence is due; how many turned offline."""
+        turned = 0
+        for shard in range(SHARDS):
+            for _ in range(CLAIMS_A_SHARD):
+                claimed = await self._heartbeats.claim(shard, CLAIMED_AT_ONCE)
+                for tenant, device_id in claimed:
+                    turned += await self._look_into(tenant, device_id)
+                if len(claimed) < CLAIMED_AT_ONCE:
+                    break
+        return turned
+
+    async def forgotten(self) -> int:
+        """Look into devices that the store has as ONLINE and that were not seen for long; how many turned offline."""
+        turned = 0
+        unseen = self._limits.offline_after + self._limits.flush_interval
+        before = self._clock.now() - timedelta(milliseconds=unseen)
+        async for tenant in self._store.tenants():
+            for device_id in await self._store.online_unseen_since(tenant, before, SCANNED_A_TENANT):
+                turned += await self._look_into(tenant, device_id)
+        return turned
+
+    async def _look_into(self, tenant: str, device_id: str) -> int:
+        stored = await self._store.read(tenant, device_id)
+        sight = await self._heartbeats.look(tenant, device_id)
+        if not sight.settled:
+            return 0
+        if stored is None:
+            await self._heartbeats.forget(tenant, device_id)
+            return 0
+        last_seen = max(sight.last, stored.last_seen)
+        if not lapsed(last_seen, sight.now, self._limits.offline_after):
+            return 0
+        turned = await self._store.turn_offline(stored)
+        if turned is not None:
+            await self._heartbeats.settle(tenant, device_id, sight.last)
+        if turned:
+            self._lapses.inc()
+        return 1 if turned else 0

@@ -1,0 +1,124 @@
+"""The devices service over a real SQLite store and a real Valkey, called as the chain calls it."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis import context
+from chassis.cache.client import open_cache
+from chassis.clock import Clock, SystemClock
+from chassis.config import Config, Redis, Seconds, Store
+from chassis.context import Call, Caller
+from chassis.module import Parts, ServiceModule
+from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
+from chassis.store.sqlite import SqliteStore
+from chassis.telemetry.metrics import Metrics
+from services.devices.filters import SCHEMA
+from services.devices.module import build
+from services.devices.servicer import DeviceServicer
+from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
+
+__all__ = ["own_valkey", "valkey", "valkey_server"]
+
+
+class CountingStore:
+    """A store that counts what is written, and can be made to fail."""
+
+    def __init__(self, inner: DocumentStore) -> None:
+        self._inner = inner
+        self.commits = 0
+        self.written: list[Key] = []
+        self.failure: Exception | None = None
+
+    async def get(self, key: Key) -> Document | None:
+        return await self._inner.get(key)
+
+    async def get_many(self, keys: Sequence[Key]) -> list[Document | None]:
+        return await self._inner.get_many(keys)
+
+    async def query(self, query: Query) -> list[Document]:
+        return await self._inner.query(query)
+
+    async def count(self, query: Query) -> int:
+        return await self._inner.count(query)
+
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        if self.failure is not None:
+            raise self.failure
+        committed = await self._inner.commit(writes)
+        self.commits += 1
+        self.written += [write.key for write in writes]
+        return committed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """One replica of the service and what it stands on."""
+
+    api: DeviceServicer
+    module: ServiceModule
+    store: CountingStore
+    clock: Any
+
+    def tenant(self, name: str) -> AbstractContextManager[None]:
+        """Calls inside are that tenant's."""
+        return acting(name, self.clock)
+
+
+@contextmanager
+def acting(tenant: str, clock: Clock) -> Iterator[None]:
+    caller = Caller(tenant, "tester", frozenset({"devices:read", "devices:write"}), 4e9)
+    token = context.enter(Call("test", "r1", clock.monotonic() + 30, caller))
+    try:
+        yield
+    finally:
+        context.leave(token)
+
+
+def secret(purpose: str) -> bytes:
+    return hashlib.sha256(purpose.encode()).digest()
+
+
+@asynccontextmanager
+async def replica(
+    store: CountingStore, server: Valkey, clock: Clock, config: Config | None = None, *, presence: Clock | None = None
+) -> AsyncIterator[Devices]:
+    """One more process of the service, as far as it can tell."""
+    # Generous, as the machine of a test is busy: the budget of an operation has tests of its own.
+    settings = Redis(url=server.url, op_timeout=Seconds(0.5))
+    cache = open_cache(settings, Metrics(), clock=SystemClock())
+    parts = Parts(clock, store, cache, Metrics(), os.urandom, secret)
+    module = build(config or Config(), parts, presence_clock=presence)
+    assert isinstance(module.servicer, DeviceServicer)
+    try:
+        yield Devices(module.servicer, module, store, clock)
+    finally:
+        if module.close:
+            await module.close()
+        await cache.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
+    opened = await SqliteStore.open(tmp_path / "devices.db", SCHEMA, clock=SystemClock(), budget=Store())
+    try:
+        yield CountingStore(opened)
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+async def devices(store: CountingStore, valkey: Valkey) -> AsyncIterator[Devices]:
+    """One replica on the shared Valkey, as tenant `acme`, with real clocks."""
+    async with replica(store, valkey, SystemClock()) as made:
+        with made.tenant("acme"):
+            yield made
