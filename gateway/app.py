@@ -85,7 +85,7 @@ class App:
         except asyncio.CancelledError:
             await self._send(request, send, problem(_stopping(), request.request_id), [_CLOSE])
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost layer: whatever it is, the client gets a problem
             _LOG.exception("request %s failed", request.request_id)
             status, headers, body = problem(internal(), request.request_id)
         await self._send(request, send, (status, headers, body), label.headers)

@@ -5,7 +5,9 @@ from typing import Final
 from gateway.problems import Headers
 from gateway.request import Request
 
-_EXPOSED: Final = b"API-Version, ETag, Location, Retry-After, X-Request-Id, Deprecation, Sunset, Link, RateLimit, RateLimit-Policy"
+_EXPOSED: Final = (
+    b"API-Version, ETag, Location, Retry-After, X-Request-Id, Deprecation, Sunset, Link, RateLimit, RateLimit-Policy"
+)
 _ACCEPTED: Final = b"Authorization, Content-Type, API-Version, Idempotency-Key, If-Match, If-None-Match, Request-Timeout, X-Request-Id, traceparent, Last-Event-ID"
 _VARY: Final = (b"vary", b"Origin")
 

@@ -37,7 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head > HEAD_BYTES and not self.transport.is_closing():
+        if self._refused and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
@@ -60,21 +60,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._disarm()
-        if self._head <= HEAD_BYTES:
-            self._head = 0
+        if not self._refused:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle is not None and self.cycle.response_complete:
+        if self._refused:
+            return
+        if self.cycle.response_complete:
             self._discarded += len(body)
             if self._discarded > DISCARDED_BYTES:
                 self.transport.close()
-        if self.cycle is not None:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.cycle is not None:
+        if not self._refused:
             super().on_message_complete()
+
+    @property
+    def _refused(self) -> bool:
+        return self._head > HEAD_BYTES
 
     def _arm(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)

@@ -20,7 +20,7 @@ class Readiness:
         self._clock = clock
         self._ready: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self.targets = tuple(sorted(name for name, _ in upstreams.items()))
+        self.targets = tuple(upstreams.names())
 
     def waiting(self) -> list[str]:
         """The targets that are not ready."""
@@ -37,7 +37,7 @@ class Readiness:
         self._tasks = []
 
     async def _poll(self, name: str) -> None:
-        upstream = dict(self._upstreams.items())[name]
+        upstream = self._upstreams[name]
         while True:
             answers = [await upstream.ready(service, TIMEOUT) for service in self._services.get(name, ("",))]
             if all(answers):

@@ -1,30 +1,27 @@
 """The gateway's HTTP server: uvicorn with uvloop and httptools, bounded, as something that starts and stops."""
 
 import asyncio
-import errno
 import socket
 from typing import Final
 
 import uvicorn
 
 from chassis.config import Gateway as GatewayConfig
+from chassis.server import check_port
 from gateway.module import Gateway
 from gateway.protocol import BoundedProtocol
 
 _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 75
 MAX_CONNECTIONS: Final = 10_000
-
-
-class PortTaken(OSError):
-    """The port cannot be listened on; the message names the setting to change."""
+_SETTING: Final = "BAS_GATEWAY_PORT"
 
 
 class GatewayServer:
     """Binds in the constructor, so that a taken port is known before anything else is started."""
 
     def __init__(self, config: GatewayConfig) -> None:
-        """Raises PortTaken."""
+        """Raises PortTaken or CannotListen (ConfigError), naming the setting to change."""
         self._config = config
         self._socket = _listen(config.host, config.port)
         self._server: _Server | None = None
@@ -97,17 +94,15 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    check_port(host, port, _SETTING)
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
     try:
-        listener.bind((host, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
         listener.listen(_BACKLOG)
-    except OSError as problem:
+        listener.setblocking(False)
+    except OSError:
         listener.close()
-        why = "is taken" if problem.errno == errno.EADDRINUSE else f"cannot be listened on ({problem.strerror})"
-        raise PortTaken(
-            problem.errno, f"{host}:{port} {why}: set BAS_GATEWAY_PORT or BAS_GATEWAY_HOST to another."
-        ) from None
-    listener.setblocking(False)  # noqa: FBT003
+        raise
     return listener

@@ -6,7 +6,6 @@ from typing import Protocol
 import grpc
 from grpc_health.v1 import health_pb2
 
-from chassis.errors import ApiError
 from chassis.interceptors.status import error_of
 
 Metadata = tuple[tuple[str, str], ...]
@@ -25,8 +24,7 @@ class Upstream(Protocol):
         """Whether the service says, within `seconds`, that it serves (grpc.health.v1)."""
         ...
 
-    async def close(self) -> None:
-        ...
+    async def close(self) -> None: ...
 
 
 class GrpcUpstream:
@@ -41,7 +39,7 @@ class GrpcUpstream:
         )
 
     def unary(self, path: str) -> UnaryCall:
-        call = self._channel.unary_unary(path)
+        call: Callable[..., Awaitable[bytes]] = self._channel.unary_unary(path)
 
         async def invoke(request: bytes, seconds: float, metadata: Metadata) -> bytes:
             try:
@@ -71,8 +69,11 @@ class Upstreams:
     def __contains__(self, service: str) -> bool:
         return service in self._upstreams
 
-    def items(self) -> list[tuple[str, Upstream]]:
-        return list(self._upstreams.items())
+    def names(self) -> list[str]:
+        return sorted(self._upstreams)
+
+    def __getitem__(self, service: str) -> Upstream:
+        return self._upstreams[service]
 
     def unary(self, service: str, path: str) -> UnaryCall | None:
         """None when the service is not part of this deployment."""
@@ -80,8 +81,5 @@ class Upstreams:
         return None if upstream is None else upstream.unary(path)
 
     async def close(self) -> None:
-        for _, upstream in self.items():
+        for upstream in self._upstreams.values():
             await upstream.close()
-
-
-__all__ = ["ApiError", "GrpcUpstream", "Metadata", "UnaryCall", "Upstream", "Upstreams"]

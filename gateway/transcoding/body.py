@@ -77,7 +77,9 @@ class BodyChecker:
             if field.oneof and each is not None:
                 other = chosen.setdefault(field.oneof, field.json_name)
                 if other != field.json_name:
-                    raise invalid_field(join(at, field.json_name), f"{other!r} is set already: only one of them may be.")
+                    raise invalid_field(
+                        join(at, field.json_name), f"{other!r} is set already: only one of them may be."
+                    )
             checked[field.json_name] = (
                 self.field(field, each, join(at, field.json_name)) if field.kind is Kind.MESSAGE else each
             )
@@ -143,8 +145,7 @@ def _named(value: object) -> str:
     if isinstance(value, str) and len(value) <= 32:  # noqa: PLR2004 - a message, not a mirror
         return json.dumps(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        shown = json.dumps(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "such a big number"
-        return shown
+        return json.dumps(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "such a big number"
     return _JSON_NAMES.get(type(value), "this")
 
 

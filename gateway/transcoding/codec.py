@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from protobuf import Message, Registry, wkt
+from protobuf import DescMessage, Message, Registry, wkt
 
 _GENERATED: Final = "bas_json."
+_DESCRIPTORS: Final = ("google.protobuf.compiler.", "google.api.")
 
 
 class BadValue(ValueError):
@@ -94,6 +95,6 @@ def load_codec(files: Iterable[str], package: str = _GENERATED) -> Codec:
         {
             each.type_name: JsonType(each.type_name, each.type)
             for each in registry
-            if hasattr(each, "nested_messages") and hasattr(each, "type_name")
+            if isinstance(each, DescMessage) and not each.type_name.startswith(_DESCRIPTORS)
         }
     )

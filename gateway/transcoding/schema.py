@@ -164,9 +164,7 @@ class _Reader:
         self._comments: dict[tuple[int, ...], str] = {}
 
     def file(self, file: FileDescriptorProto) -> None:
-        self._comments = {
-            tuple(place.path): place.leading_comments.strip() for place in file.source_code_info.location
-        }
+        self._comments = {tuple(place.path): place.leading_comments.strip() for place in file.source_code_info.location}
         for index, message in enumerate(file.message_type):
             self._message(file.package, message, (4, index))
         for index, enum in enumerate(file.enum_type):
@@ -181,9 +179,7 @@ class _Reader:
 
     def _message(self, scope: str, message: DescriptorProto, path: tuple[int, ...]) -> None:
         name = f"{scope}.{message.name}"
-        entries = {
-            f".{name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry
-        }
+        entries = {f".{name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry}
         made = []
         for index, each in enumerate(message.field):
             oneof = message.oneof_decl[each.oneof_index].name if each.HasField("oneof_index") else ""
@@ -207,9 +203,7 @@ class _Reader:
         return self._comments.get(path, "")
 
 
-def _field(
-    each: FieldDescriptorProto, entries: Mapping[str, DescriptorProto], oneof: str, comment: str
-) -> Field:
+def _field(each: FieldDescriptorProto, entries: Mapping[str, DescriptorProto], oneof: str, comment: str) -> Field:
     options = each.options
     behaviors = frozenset(
         field_behavior_pb2.FieldBehavior.Name(one) for one in options.Extensions[field_behavior_pb2.field_behavior]

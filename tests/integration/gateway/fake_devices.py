@@ -101,9 +101,7 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
         await self._enter(request, context)
         return devices_pb2.Telemetry(device_id=request.device_id, readings=request.readings)
 
-    async def BatchCreateDevices(
-        self, request: Any, context: Any
-    ) -> devices_service_pb2.BatchCreateDevicesResponse:
+    async def BatchCreateDevices(self, request: Any, context: Any) -> devices_service_pb2.BatchCreateDevicesResponse:
         await self._enter(request, context)
         return devices_service_pb2.BatchCreateDevicesResponse()
 
