@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
-from bas.devices.v2 import devices_service_pb2 as rpc
 from bas.devices.v2 import devices_pb2
+from bas.devices.v2 import devices_service_pb2 as rpc
 from bench import http
 from bench.load import Call, Result, closed, paced
 from bench.platform import GrpcCaller, HttpCaller, Platform
@@ -79,7 +79,7 @@ async def grpc_reads(place: Platform, report: Report, budget: Budget) -> Result:
     # In turns, so that a neighbour's load on the machine falls on both.
     ratios, hits = [], None
     for turn in range(3):
-        kept = report if turn == 2 else None  # noqa: PLR2004 - the last of the turns
+        kept = report if turn == 2 else None
         base = await measured(
             closed(bare, callers=_CALLERS, seconds=budget.seconds),
             kept,
@@ -138,7 +138,7 @@ async def rest_reads(place: Platform, report: Report, budget: Budget) -> None:
 
     ratios, reads = [], None
     for turn in range(3):
-        kept = report if turn == 2 else None  # noqa: PLR2004 - the last of the turns
+        kept = report if turn == 2 else None
         base = await measured(
             closed(plain, callers=_CALLERS, seconds=budget.seconds),
             kept,
