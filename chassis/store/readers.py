@@ -1,7 +1,8 @@
 """Reads: connections, the statements of a plan, and where they run.
 
-Python gives up its lock whenever SQLite works on a row, and a busy event loop returns it up to 5 ms later. So a page is
-fetched as one row, the concatenated JSON of its documents, and is parsed at once.
+Short reads run on the event loop, within a bound on SQLite's instructions; what passes the bound is begun again on a
+thread, where it can be interrupted (`pace.py` says why). Python gives up its lock for each row that SQLite returns, so a
+page is fetched as one row, the concatenated JSON of its documents, and is parsed at once.
 """
 
 import asyncio
@@ -14,11 +15,14 @@ from typing import Any, Final, TypeVar
 
 from chassis.store.faults import translated
 from chassis.store.filters import matches
+from chassis.store.pace import Pace
 from chassis.store.planner import IndexPlan, ScanPlan
 from chassis.store.port import Query, StoreUnavailable
 from chassis.store.values import parse
 
 MAX_WAITING: Final = 4096
+NEAR_INSTRUCTIONS: Final = 50_000
+"""Of SQLite's virtual machine, for one statement on the event loop: about 2 ms. A page of 50 takes 3,000."""
 _CHUNK: Final = 100
 """Documents a statement at most, so that one row of JSON stays below SQLite's limit of 1 GB."""
 _T = TypeVar("_T")
@@ -29,8 +33,11 @@ Stored = list[Any]
 class Reader:
     """One read connection; used by one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, instructions: int | None = None) -> None:
+        """A statement that needs more than `instructions` is interrupted."""
         self._connection = connection
+        if instructions is not None:
+            connection.set_progress_handler(lambda: 1, instructions)
 
     def get(self, tenant: str, collection: str, name: str) -> Stored | None:
         rows = self._connection.execute(
@@ -42,10 +49,10 @@ class Reader:
         """Up to `query.limit` documents of one snapshot."""
         if isinstance(plan, IndexPlan) and not plan.runs:
             return []
+        if is_short(query, plan):
+            return self._page(query, plan)
         with self._snapshot():
-            if isinstance(plan, ScanPlan):
-                return self._scan(query, plan.after)
-            return self._walk(query, plan, query.limit)
+            return self._page(query, plan)
 
     def count(self, query: Query, plan: IndexPlan | ScanPlan) -> int:
         if isinstance(plan, ScanPlan):
@@ -69,6 +76,11 @@ class Reader:
     def close(self) -> None:
         self._connection.close()
 
+    def _page(self, query: Query, plan: IndexPlan | ScanPlan) -> list[Stored]:
+        if isinstance(plan, ScanPlan):
+            return self._scan(query, plan.after)
+        return self._walk(query, plan, query.limit)
+
     def _scan(self, query: Query, after: str) -> list[Stored]:
         found: list[Stored] = []
         while len(found) < query.limit:
@@ -81,7 +93,7 @@ class Reader:
             chunk = parse(f"[{bodies or ''}]")
             found += chunk
             if len(chunk) < wanted:
-                break
+                break  # that was all
             after = chunk[-1][1]
         return found
 
@@ -119,20 +131,34 @@ class Reader:
             self._connection.execute("ROLLBACK")
 
 
-class ReaderPool:
-    """A few connections on threads of their own, lent to one read at a time."""
+def is_short(query: Query, plan: IndexPlan | ScanPlan) -> bool:
+    """Whether one statement answers the page."""
+    return query.limit <= _CHUNK and not (isinstance(plan, IndexPlan) and plan.residual)
 
-    def __init__(self, readers: list[Reader]) -> None:
+
+class ReaderPool:
+    """One connection for the event loop, and a few on threads of their own, lent to one read at a time."""
+
+    def __init__(self, near: Reader, readers: list[Reader], pace: Pace) -> None:
+        self._near = near
+        self._pace = pace
         self._threads = ThreadPoolExecutor(len(readers), thread_name_prefix="store-reader")
         self._free = readers
         self._readers = tuple(readers)
         self._waiting: deque[asyncio.Future[Reader]] = deque()
-        self._out = 0
 
-    async def run(self, read: Callable[[Reader], _T]) -> _T:
-        """`read`'s result; cancelled, the statement is interrupted. Raises the port's errors."""
+    async def run(self, read: Callable[[Reader], _T], *, short: bool) -> _T:
+        """`read`'s result; cancelled, the statement is interrupted. Raises the port's errors.
+
+        `short` says that it may be tried on the event loop: it is one statement, or a few that each find one row.
+        """
+        if short and self._pace.quick():
+            try:
+                return self._pace.here(lambda: read(self._near))
+            except sqlite3.Error as failure:
+                if failure.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise translated(failure) from failure
         reader = await self._take()
-        self._out += 1
         running = asyncio.get_running_loop().run_in_executor(self._threads, read, reader)
         running.add_done_callback(lambda done: self._give_back(reader, done))
         try:
@@ -148,7 +174,7 @@ class ReaderPool:
         for reader in self._readers:
             reader.interrupt()
         self._threads.shutdown()
-        for reader in self._readers:
+        for reader in (self._near, *self._readers):
             reader.close()
 
     async def _take(self) -> Reader:
@@ -168,7 +194,6 @@ class ReaderPool:
     def _give_back(self, reader: Reader, done: "asyncio.Future[Any]") -> None:
         if not done.cancelled():
             done.exception()  # of a read that nobody waits for any more
-        self._out -= 1
         self._lend(reader)
 
     def _lend(self, reader: Reader) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,8 @@ from chassis.config import Store as Budget
 from chassis.resilience.deadline import within
 from chassis.store.file import StoreFile, open_file
 from chassis.store.indexes import Entry
-from chassis.store.planner import Planner
+from chassis.store.pace import Pace
+from chassis.store.planner import IndexPlan, Planner
 from chassis.store.port import (
     Committed,
     Delete,
@@ -24,7 +26,7 @@ from chassis.store.port import (
     StoreUnavailable,
     Write,
 )
-from chassis.store.readers import Reader, ReaderPool
+from chassis.store.readers import NEAR_INSTRUCTIONS, Reader, ReaderPool, is_short
 from chassis.store.transaction import CommitWork, Prepared, SweepWork, Transaction
 from chassis.store.values import MAX_COMMIT, check_key, document, pack
 from chassis.store.writer import GroupWriter
@@ -32,6 +34,7 @@ from chassis.store.writer import GroupWriter
 MAX_WRITES: Final = 500
 MAX_KEYS: Final = 500
 _READERS: Final = 3
+_TOGETHER: Final = 64
 _NO_ENTRIES: Final[frozenset[Entry]] = frozenset()
 
 
@@ -39,15 +42,16 @@ class SqliteStore:
     """A `DocumentStore`. Made by `open` on the event loop that uses it."""
 
     def __init__(
-        self, file: StoreFile, pool: ReaderPool, thread: ThreadPoolExecutor, *, clock: Clock, budget: Budget
+        self, file: StoreFile, readers: list[Reader], thread: ThreadPoolExecutor, *, clock: Clock, budget: Budget
     ) -> None:
+        pace = Pace(clock)
         self._file = file
-        self._pool = pool
+        self._pool = ReaderPool(readers[0], readers[1:], pace)
         self._thread = thread
         self._clock = clock
         self._budget = budget
         self._planner = Planner(file.indexes)
-        self._writer = GroupWriter(Transaction(file.writer, file.indexes, clock), thread)
+        self._writer = GroupWriter(Transaction(file.writer, file.indexes, clock), thread, pace)
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -64,8 +68,8 @@ class SqliteStore:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        readers = [Reader(file.reader()) for _ in range(_READERS)]
-        return cls(file, ReaderPool(readers), thread, clock=clock, budget=budget)
+        readers = [Reader(file.reader(), NEAR_INSTRUCTIONS), *(Reader(file.reader()) for _ in range(_READERS))]
+        return cls(file, readers, thread, clock=clock, budget=budget)
 
     async def get(self, key: Key) -> Document | None:
         return (await self.get_many((key,)))[0]
@@ -74,27 +78,28 @@ class SqliteStore:
         self._check_open()
         if len(keys) > MAX_KEYS:
             raise ValueError(f"at most {MAX_KEYS} keys are read at once")
+        found: list[Document | None] = []
         async with within(self._clock, self._budget.read_timeout, StoreTimeout):
-            found = await self._pool.run(
-                lambda reader: [reader.get(key.tenant, key.collection, key.id) for key in keys]
-            )
-        return [
-            None if stored is None else document(key.tenant, key.collection, stored)
-            for key, stored in zip(keys, found, strict=True)
-        ]
+            for first in range(0, len(keys), _TOGETHER):
+                if first:
+                    await asyncio.sleep(0)  # many keys let others run in between
+                read = partial(_get_each, keys[first : first + _TOGETHER])
+                found += await self._pool.run(read, short=True)
+        return found
 
     async def query(self, query: Query) -> list[Document]:
         self._check_open()
         plan = self._planner.page(query)
         async with within(self._clock, self._budget.read_timeout, StoreTimeout):
-            found = await self._pool.run(lambda reader: reader.page(query, plan))
+            found = await self._pool.run(lambda reader: reader.page(query, plan), short=is_short(query, plan))
         return [document(query.tenant, query.collection, stored) for stored in found]
 
     async def count(self, query: Query) -> int:
         self._check_open()
         plan = self._planner.count(query)
         async with within(self._clock, self._budget.read_timeout, StoreTimeout):
-            return await self._pool.run(lambda reader: reader.count(query, plan))
+            short = not (isinstance(plan, IndexPlan) and plan.residual)
+            return await self._pool.run(lambda reader: reader.count(query, plan), short=short)
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         self._check_open()
@@ -141,3 +146,10 @@ class SqliteStore:
         if total > MAX_COMMIT:
             raise DocumentTooLarge("The commit is larger than 10 MiB.")
         return prepared
+
+
+def _get_each(keys: Sequence[Key], reader: Reader) -> list[Document | None]:
+    return [
+        None if stored is None else document(key.tenant, key.collection, stored)
+        for key, stored in ((key, reader.get(key.tenant, key.collection, key.id)) for key in keys)
+    ]
