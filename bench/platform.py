@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 
@@ -96,7 +97,7 @@ class GrpcCaller:
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
             for _ in range(channels)
         ]
-        self._calls = [channel.unary_unary(method) for channel in self._channels]
+        self._calls: list[Any] = [channel.unary_unary(method) for channel in self._channels]
         self._metadata = tuple(metadata)
 
     async def call(self, number: int, request: bytes) -> bytes:
