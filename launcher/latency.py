@@ -66,7 +66,10 @@ def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | No
 
 def _operation(family: str, labels: dict[str, str]) -> str:
     if "grpc_service" in labels and "grpc_method" in labels:
-        return f"{labels['grpc_service'].rpartition('.')[2]}/{labels['grpc_method']}"
+        called = f"{labels['grpc_service'].rpartition('.')[2]}/{labels['grpc_method']}"
+        return f"calling {called}" if family.startswith("grpc_client") else called
+    if "route" in labels and "method" in labels:
+        return f"{labels['method']} {labels['route']}"
     return " ".join(text for text in labels.values() if text) or family.removesuffix(_SUFFIX)
 
 

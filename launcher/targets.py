@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from chassis.config import Config, Endpoint
 from launcher.failure import misuse
+from launcher.probe import reachable
 
 NAMES: Final = ("sessions", "users", "devices", "audit", "events", "gateway")
 """Every target of the platform, whether or not this release has it."""
@@ -62,6 +64,17 @@ def endpoint(config: Config, service: str) -> Endpoint:
 def metrics_port(section: Endpoint) -> int:
     """The port of a service's metrics, with -1 resolved."""
     return section.port + _METRICS_OFFSET if section.metrics_port < 0 else section.metrics_port
+
+
+def key_path(config: Config) -> Path:
+    """`BAS_AUTH_KEYS`, or keys.json in the data folder."""
+    return Path(config.auth.keys) if config.auth.keys else Path(config.data.dir) / "keys.json"
+
+
+def address_of(config: Config, service: str) -> str:
+    """host:port at which others reach a service."""
+    section = endpoint(config, service)
+    return section.address or f"{reachable(section.host)}:{section.port}"
 
 
 def addresses(config: Config, targets: Iterable[str] = PRESENT) -> list[Address]:

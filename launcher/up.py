@@ -52,8 +52,6 @@ def command() -> int:
     clock = SystemClock()
     environ = dict(os.environ)
     config = load(environ)
-    if config.store.url.startswith("sqlite:") and len(SERVICES) > 1:
-        raise misuse("BAS_STORE_URL names one SQLite file, and each service needs its own: leave it out for `bas up`.")
     with preflight.data_folder(Path(config.data.dir)) as folder:
         environ |= {"BAS_DATA_DIR": str(folder), **preflight.free_ports(config)}
         # Where a value came from is the person's environment, not what was just put into it.

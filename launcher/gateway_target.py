@@ -1,0 +1,38 @@
+"""The gateway as a part of a process: a channel to each service of this release, and the HTTP server."""
+
+from chassis.channel import open_channel
+from gateway.module import build
+from gateway.server import GatewayServer
+from gateway.upstream import GrpcUpstream
+from launcher.process import Process
+from launcher.targets import GATEWAY, SERVICES, address_of
+
+
+class GatewayTarget:
+    """A component. `start` raises ConfigError for a port that is taken."""
+
+    name = GATEWAY
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._server: GatewayServer | None = None
+
+    async def start(self) -> None:
+        process = self._process
+        self._server = server = GatewayServer(process.config.gateway)
+        gateway = build(
+            process.config,
+            clock=process.clock,
+            verifier=process.verifier(),
+            metrics=process.metrics,
+            upstreams={
+                name: GrpcUpstream(open_channel(address_of(process.config, name), process.config.grpc))
+                for name in SERVICES
+            },
+            random_bytes=process.random_bytes,
+        )
+        await server.start(gateway)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()

@@ -1,0 +1,86 @@
+"""One service as a part of a process: store, cache, module, gRPC server and metrics port."""
+
+import importlib
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from chassis.api.validation import compile_validator
+from chassis.cache.client import open_cache
+from chassis.interceptors.admission import Gate
+from chassis.interceptors.server import ServerChain
+from chassis.module import Parts, ServiceSpec
+from chassis.runtime import Services
+from chassis.server import GrpcServer
+from chassis.store.factory import open_store
+from chassis.telemetry.exposition import Exposition
+from launcher.process import Process
+from launcher.targets import SERVICES, endpoint, metrics_port
+
+
+class ServiceTarget:
+    """A component. `start` raises ApiError when the store cannot be opened and ConfigError for a port that is taken."""
+
+    def __init__(self, process: Process, name: str) -> None:
+        self.name = name
+        self._process = process
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        async with AsyncExitStack() as started:
+            await self._start(started)
+            self._running = started.pop_all()
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+
+    async def _start(self, started: AsyncExitStack) -> None:
+        process, config, section = self._process, self._process.config, endpoint(self._process.config, self.name)
+        setting = f"BAS_{self.name.upper()}"
+        exposition = Exposition(
+            process.metrics.registry,
+            host=section.host,
+            port=metrics_port(section),
+            setting=f"{setting}_METRICS_PORT",
+        )
+        await exposition.start()
+        started.push_async_callback(exposition.stop)
+
+        spec = self._spec()
+        store = await open_store(
+            config.store,
+            Path(config.data.dir),
+            self.name,
+            spec.schema,
+            clock=process.clock,
+            metrics=process.metrics,
+        )
+        started.push_async_callback(store.close)
+        cache = open_cache(config.redis, process.metrics, clock=process.clock)
+        started.push_async_callback(cache.close)
+
+        module = spec.build(
+            config,
+            Parts(
+                clock=process.clock,
+                store=store,
+                cache=cache,
+                metrics=process.metrics,
+                random_bytes=process.random_bytes,
+                secret=process.keys.secret,
+            ),
+        )
+        gate = Gate(process.verifier(), process.clock, config.deadline, process.random_bytes)
+        chain = ServerChain(gate, process.metrics, compile_validator)
+        server = GrpcServer(
+            [module], chain, config.grpc, host=section.host, port=section.port, setting=f"{setting}_PORT"
+        )
+        services = Services(self.name, [module], server, clock=process.clock, random=random.random)
+        await services.start()
+        started.push_async_callback(services.stop)
+
+    def _spec(self) -> ServiceSpec:
+        spec = importlib.import_module(SERVICES[self.name]).SPEC
+        if not isinstance(spec, ServiceSpec):
+            raise TypeError(f"{SERVICES[self.name]}.SPEC is not a ServiceSpec")
+        return spec
