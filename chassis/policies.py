@@ -13,7 +13,7 @@ from bas.annotations.v2 import annotations_pb2
 class Credential(Enum):
     """What the caller proves itself with; `NONE` only for health, reflection and channelz where they are open."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
     SESSION_TOKEN = "session_token"  # noqa: S105 - a name, not a secret
     NONE = "none"
 

@@ -63,7 +63,8 @@ class Reflection:
 
     def _find_extension(self, asked: pb.ExtensionRequest) -> FileDescriptor:
         extended = self._pool.FindMessageTypeByName(asked.containing_type)
-        return self._pool.FindExtensionByNumber(extended, asked.extension_number).file
+        extension = self._pool.FindExtensionByNumber(extended, asked.extension_number)
+        return self._pool.FindFileContainingSymbol(extension.full_name)
 
     def _extension_numbers(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
         extended = self._pool.FindMessageTypeByName(request.all_extension_numbers_of_type)

@@ -1,8 +1,5 @@
 """The only maker of gRPC servers: services registered from their descriptors, each RPC behind the whole chain."""
 
-import errno
-import ipaddress
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -16,62 +13,16 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from chassis import policies
 from chassis.channelz import Channelz
-from chassis.config import ConfigError, Grpc
+from chassis.config import Grpc
 from chassis.health import Health
 from chassis.interceptors.server import Method, ServerChain
+from chassis.listen import PortTaken, check_port, is_loopback
 from chassis.module import ServiceModule
 from chassis.policies import Credential, Policy
 from chassis.reflection import ALPHA_SERVICE, V1_SERVICE, Reflection
 
 _METADATA_BYTES: Final = 16 * 1024
 """Room for a token that is too long to be told so by us rather than by gRPC."""
-
-
-class PortTaken(ConfigError):
-    """Somebody else listens there; the message names the setting to change."""
-
-
-class CannotListen(ConfigError):
-    """The address is not one of this machine, or not ours to use; the message names the setting to change."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("unix:")
-
-
-def check_port(host: str, port: int, setting: str) -> None:
-    """See that a server could listen there, without doing so. `setting` is the variable that names the port. Raises
-    PortTaken or CannotListen."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except socket.gaierror:
-        raise CannotListen(
-            f"{host!r} is not an address: set {setting.removesuffix('PORT')}HOST to one of this machine."
-        ) from None
-    except OSError as problem:
-        raise _refused(host, port, setting, problem) from None
-
-
-def _refused(host: str, port: int, setting: str, problem: OSError) -> ConfigError:
-
-    if problem.errno == errno.EADDRINUSE:
-        return PortTaken(
-            f"Port {port} on {host} is taken: stop what listens there, or set {setting} to a free port (0 takes any)."
-        )
-    return CannotListen(
-        f"Cannot listen on {host}:{port} ({problem.strerror}): set {setting} or"
-        f" {setting.removesuffix('PORT')}HOST to an address and port that this user may use."
-    )
 
 
 class GrpcServer:
@@ -84,8 +35,7 @@ class GrpcServer:
     def __init__(
         self, modules: Iterable[ServiceModule], chain: ServerChain, config: Grpc, *, host: str, port: int, setting: str
     ) -> None:
-        if port:
-            check_port(host, port, setting)
+        check_port(host, port, setting)
         modules = tuple(modules)
         names = [module.descriptor.full_name for module in modules]
         self._drain = float(config.drain)

@@ -15,7 +15,7 @@ from chassis.auth.verifier import Verifier
 from chassis.clock import Clock
 from chassis.config import Deadline
 from chassis.context import Caller
-from chassis.errors import ApiError, deadline_exceeded, permission_denied
+from chassis.errors import deadline_exceeded, permission_denied
 from chassis.interceptors.status import REQUEST_ID_KEY
 from chassis.policies import Credential, Policy
 
@@ -35,8 +35,17 @@ class Progress:
         self.task: Task[Any] | None = None
         self.timer: TimerHandle | None = None
 
-    def expire(self) -> None:
-        """The deadline has passed: stop whoever works on this call."""
+    def expire_after(self, seconds: float) -> None:
+        """Stop whoever works on this call, which is the task that asks, when the deadline passes."""
+        self.task = asyncio.current_task()
+        self.timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def check(self) -> None:
+        """Raise CancelledError if the deadline has passed: a handler that swallowed it answers too late all the same."""
+        if self.late:
+            raise asyncio.CancelledError
+
+    def _expire(self) -> None:
         self.late = True
         if self.task is not None:
             self.task.cancel()
@@ -52,57 +61,72 @@ class Gate:
     random_bytes: Callable[[int], bytes]
 
 
-def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Callable[[ServerContext, Progress], None]:
+Admit = Callable[[ServerContext, Progress], None]
+
+
+def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
     """The admission of one method: fills in the progress and makes the call the current one. The function that is
     returned raises DEADLINE_EXCEEDED, UNAUTHENTICATED or PERMISSION_DENIED."""
-    monotonic, verify, random_bytes = gate.clock.monotonic, gate.verifier.verify, gate.random_bytes
-    scope, credential = policy.scope, policy.credential
-    longest = policy.max_deadline
-    # A stream without a deadline of its policy's lives as long as its caller wants; anything else is bounded.
-    default = policy.default_deadline or (None if streams else float(gate.deadline.default))
+    monotonic, random_bytes = gate.clock.monotonic, gate.random_bytes
+    authenticate = _authentication(gate.verifier, policy)
+    allowed = _allowance(policy, None if streams else float(gate.deadline.default))
     least_margin = float(gate.deadline.margin)
-    denied = permission_denied(scope)
-
-    def authenticate(authorization: str) -> Caller | None:
-        if credential is Credential.NONE:
-            return None
-        if not authorization:
-            if credential is Credential.SESSION_TOKEN:
-                return None
-            raise tokens.missing()
-        caller = verify(authorization)
-        if scope and scope not in caller.scopes:
-            raise ApiError(denied.code, denied.reason, denied.message, metadata=denied.metadata)
-        return caller
 
     def admit(rpc: ServerContext, progress: Progress) -> None:
-        authorization = request_id = ""
+        authorization: str | bytes = ""
+        request_id: str | bytes = ""
         for key, value in rpc.invocation_metadata() or ():
             if key == "authorization":
                 authorization = value
             elif key == REQUEST_ID_KEY:
                 request_id = value
-        if request_id and _sane(request_id):
+        if isinstance(request_id, str) and _sane(request_id):
             progress.request_id = request_id
         else:
             # Only who did not name the call has to be told its name.
             request_id = progress.request_id = random_bytes(16).hex()
             rpc.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
-        left = rpc.time_remaining()
-        if left is None:
-            left = default
-        if longest is not None and left is not None and left > longest:
-            left = longest
+        left = allowed(rpc.time_remaining())
         deadline = None
         if left is not None:
             if left <= 0:
                 raise deadline_exceeded()
-            progress.task = asyncio.current_task()
-            progress.timer = asyncio.get_running_loop().call_later(left, progress.expire)
-            deadline = monotonic() + left - max(least_margin, left * 0.05)
-        context.enter(context.Call(path, request_id, deadline))
+            progress.expire_after(left)
+            deadline = monotonic() + left - max(least_margin, left * 0.05)  # margin(), without the call
         caller = authenticate(authorization)
-        if caller is not None:
-            context.enter(context.Call(path, request_id, deadline, caller))
+        context.enter(context.Call(path, request_id, deadline, caller))
 
     return admit
+
+
+def _allowance(policy: Policy, fallback: float | None) -> Callable[[float | None], float | None]:
+    """Seconds that the caller asked for → seconds that it gets: its own, at most the policy's, or the default."""
+    default, longest = policy.default_deadline or fallback, policy.max_deadline
+
+    def allowed(asked: float | None) -> float | None:
+        left = default if asked is None else asked
+        return longest if longest is not None and left is not None and left > longest else left
+
+    return allowed
+
+
+def _authentication(verifier: Verifier, policy: Policy) -> Callable[[str | bytes], Caller | None]:
+    """`authorization` → the caller, or None where none is needed."""
+    verify, scope = verifier.verify, policy.scope
+    needed, optional = policy.credential is Credential.TOKEN, policy.credential is Credential.SESSION_TOKEN
+
+    def authenticate(authorization: str | bytes) -> Caller | None:
+        if not authorization:
+            if needed:
+                raise tokens.missing()
+            return None
+        if not (needed or optional):
+            return None
+        if not isinstance(authorization, str):
+            raise tokens.invalid()
+        caller = verify(authorization)
+        if scope and scope not in caller.scopes:
+            raise permission_denied(scope)
+        return caller
+
+    return authenticate

@@ -4,13 +4,11 @@ Each layer of a Python interceptor costs, and so does looking a handler up throu
 handler itself when it is registered. `ORDER` names the layers; tests hold the behaviour to it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import grpc
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from chassis.errors import ApiError, Code
@@ -25,7 +23,8 @@ ORDER: Final = ("recovery", "request_id", "metrics", "error_mapping", "deadline"
 
 Validate = Callable[[Message], None]
 """Raises INVALID_ARGUMENT with every field that is wrong."""
-CompileValidator = Callable[[Descriptor], Validate]
+CompileValidator = Callable[[Any], Validate]
+"""From a message's `Descriptor`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,13 @@ class ServerChain:
     def handler(self, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
         """`method` behind the whole chain. Requests arrive and responses leave as bytes: both codecs are ours."""
         steps = _Steps(self._gate, self._metrics, method, self._compile(method.request.DESCRIPTOR))
-        made = {
-            (False, False): (grpc.unary_unary_rpc_method_handler, _unary),
-            (False, True): (grpc.unary_stream_rpc_method_handler, _server_stream),
-            (True, False): (grpc.stream_unary_rpc_method_handler, _client_stream),
-            (True, True): (grpc.stream_stream_rpc_method_handler, _bidi_stream),
-        }
-        register, shape = made[method.client_streaming, method.server_streaming]
-        return cast("grpc.RpcMethodHandler[Any, Any]", register(shape(method, steps)))
+        if method.client_streaming:
+            if method.server_streaming:
+                return grpc.stream_stream_rpc_method_handler(_bidi_stream(method, steps))
+            return grpc.stream_unary_rpc_method_handler(_client_stream(method, steps))
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(_server_stream(method, steps))
+        return grpc.unary_unary_rpc_method_handler(_unary(method, steps))
 
 
 class _Steps:
@@ -143,10 +141,9 @@ def _unary(method: Method, steps: _Steps) -> Callable[[bytes, ServerContext], Aw
         try:
             admit(rpc, progress)
             answer = await handler(parse(raw))
-            if progress.late:  # the handler swallowed its cancellation: its answer is too late all the same
-                raise asyncio.CancelledError
+            progress.check()
             return answer if answer.__class__ is bytes else answer.SerializeToString()
-        except BaseException as problem:  # the outermost layer
+        except BaseException as problem:  # noqa: BLE001 - the outermost layer
             fail(rpc, progress, problem)
             return None
         finally:
@@ -168,10 +165,9 @@ def _client_stream(
         try:
             admit(rpc, progress)
             answer = await handler(steps.requests_of(incoming))
-            if progress.late:
-                raise asyncio.CancelledError
+            progress.check()
             return answer if answer.__class__ is bytes else answer.SerializeToString()
-        except BaseException as problem:  # the outermost layer
+        except BaseException as problem:  # noqa: BLE001 - the outermost layer
             fail(rpc, progress, problem)
             return None
         finally:
@@ -209,9 +205,8 @@ async def _answer_stream(method: Method, steps: _Steps, rpc: ServerContext, requ
         finally:
             # Leaving the loop early must end the producer now, not when it is collected.
             await answers.aclose()
-        if progress.late:
-            raise asyncio.CancelledError
-    except BaseException as problem:  # the outermost layer
+        progress.check()
+    except BaseException as problem:  # noqa: BLE001 - the outermost layer
         steps.fail(rpc, progress, problem)
     finally:
         steps.finish(progress, begun)

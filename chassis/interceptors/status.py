@@ -123,7 +123,7 @@ def _carried(raw: object) -> list[Any]:
 def _find(details: list[Any], into: _M) -> _M | None:
     """`into`, filled from the first detail of its type."""
     for detail in details:
-        if detail.Is(into.DESCRIPTOR):
+        if detail.TypeName() == into.DESCRIPTOR.full_name:
             try:
                 detail.Unpack(into)
             except DecodeError:
