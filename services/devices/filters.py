@@ -8,6 +8,7 @@ from chassis.api import filter_spec
 from chassis.api.filter_spec import Compiled, FilterSpec
 from chassis.api.ordering import OrderSpec
 from chassis.errors import invalid_field
+from chassis.store import requests
 from chassis.store.port import Filter, Index, Op, Order, Schema
 
 COLLECTION: Final = "devices"
@@ -19,7 +20,7 @@ _TIMES: Final = ("create_time", "update_time")
 
 FILTERS: Final = FilterSpec(
     {
-        "status": filter_spec.enum("status", DeviceStatus.DESCRIPTOR),
+        "status": filter_spec.enum("status", DeviceStatus.DESCRIPTOR, by_name=True),
         "type": filter_spec.text("type"),
         "labels": filter_spec.labels(LABEL_TERMS),
         **{time: filter_spec.timestamp(time) for time in _TIMES},
@@ -47,7 +48,8 @@ SCHEMA: Final = Schema(
         *_by("type"),
         *_by(LABEL_TERMS, contains=frozenset({LABEL_TERMS})),
         Index(COLLECTION, ("status",), (Order("last_seen_time"),)),
-    )
+    ),
+    ttl_fields=requests.TTL_FIELDS,
 )
 
 

@@ -77,7 +77,10 @@ class DeviceLists:
             response.as_of.FromDatetime(self._clock.now())
             asked = [] if compiled.nothing else _statuses(compiled.filters)
             others = tuple(each for each in compiled.filters if each.field != "status")
-            queries = (Query(tenant, COLLECTION, (Filter("status", Op.EQ, int(status)), *others)) for status in asked)
+            queries = (
+                Query(tenant, COLLECTION, (Filter("status", Op.EQ, DeviceStatus.Name(status)), *others))
+                for status in asked
+            )
             figures = await asyncio.gather(*(self._documents.count(query) for query in queries))
             for status, figure in zip(asked, figures, strict=True):
                 response.counts[DeviceStatus.Name(status)] = figure
@@ -115,6 +118,6 @@ def _statuses(filters: Sequence[Filter]) -> list[DeviceStatus.ValueType]:
     left = list(rules.STATUSES)
     for each in filters:
         if each.field == "status":
-            wanted = each.value if isinstance(each.value, Sequence) else (each.value,)
-            left = [status for status in left if status in wanted]
+            wanted = each.value if each.op is Op.IN and isinstance(each.value, Sequence) else (each.value,)
+            left = [status for status in left if DeviceStatus.Name(status) in wanted]
     return left

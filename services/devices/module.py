@@ -7,6 +7,7 @@ from chassis.cache.readthrough import GroupReadThrough, LeaseReadThrough
 from chassis.clock import Clock
 from chassis.config import Config, Seconds
 from chassis.module import Background, Parts, ServiceModule, ServiceSpec
+from chassis.store.requests import RequestLog
 from services.devices.filters import SCHEMA
 from services.devices.heartbeats import Heartbeats
 from services.devices.listing import DeviceLists
@@ -35,7 +36,7 @@ def build(config: Config, parts: Parts, *, presence_clock: Clock | None = None) 
     tokens = PageTokens(parts.secret("devices page tokens"))
     servicer = DeviceServicer(
         store=store,
-        registry=Registry(store, parts.clock, parts.random_bytes),
+        registry=Registry(store, RequestLog(parts.store, parts.clock), parts.clock, parts.random_bytes),
         lists=DeviceLists(parts.store, lists, counts, tokens, parts.clock),
         tracker=tracker,
         telemetry=telemetry,

@@ -4,13 +4,13 @@ The etag is not stored: it is the document's version, known only after the commi
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from bas.devices.v2.devices_pb2 import Device
 from chassis.api.filter_spec import label_terms
 from chassis.api.ids import etag_of
-from chassis.store.port import Document, Fields, Key, Value
+from chassis.store.documents import MessageCodec
+from chassis.store.port import Document, Fields, Key
 from services.devices.filters import COLLECTION, LABEL_TERMS
 from services.devices.presence import Run
 
@@ -21,14 +21,7 @@ TENANTS: Final = "tenants"
 """Collection of the registry: a document for each tenant that ever registered a device."""
 
 _RUN: Final = "run"
-_PLAIN: Final = ("device_id", "display_name", "type", "status", "status_reason")
-_MAPS: Final = ("labels", "metadata")
-_TIMES: Final[tuple[Literal["status_time", "last_seen_time", "create_time", "update_time"], ...]] = (
-    "status_time",
-    "last_seen_time",
-    "create_time",
-    "update_time",
-)
+_CODEC: Final = MessageCodec(Device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +50,19 @@ def document_key(tenant: str, device_id: str) -> Key:
 
 
 def fields_of(held: Stored) -> Fields:
-    """What is stored. Every field that a list is ordered or filtered by is there, also when it is empty."""
-    device, run = held.device, held.run
-    fields: dict[str, Value] = {name: getattr(device, name) for name in _PLAIN}
-    fields |= {name: dict(getattr(device, name)) for name in _MAPS}
-    fields |= {name: getattr(device, name).ToDatetime(UTC) for name in _TIMES if device.HasField(name)}
-    fields[LABEL_TERMS] = label_terms(device.labels)
+    """What is stored; every field that a list is ordered or filtered by is there, also when it is empty."""
+    fields = _CODEC.fields(held.device)
+    del fields["etag"]
+    fields[LABEL_TERMS] = label_terms(held.device.labels)
+    run = held.run
     if run.boot is not None:
         fields[_RUN] = {"boot": run.boot, "sequence": run.sequence, "retired": list(run.retired)}
     return fields
 
 
 def stored(document: Document) -> Stored:
-    fields: Any = document.fields
-    device = Device(**{name: fields[name] for name in (*_PLAIN, *_MAPS) if name in fields})
-    for name in _TIMES:
-        if name in fields:
-            getattr(device, name).FromDatetime(fields[name])
+    device = _CODEC.message(document.fields)
     device.etag = etag_of(document.version)
-    run = fields.get(_RUN)
+    run: Any = document.fields.get(_RUN)
     known = Run() if run is None else Run(run["boot"], run["sequence"], tuple(run["retired"]))
     return Stored(document.key.tenant, device, document.version, known)

@@ -1,21 +1,32 @@
 """Registering devices, one or many, and changing what was registered."""
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.code_pb2 import Code as RpcCode
 
 from bas.devices.v2.devices_pb2 import Device
-from bas.devices.v2.devices_service_pb2 import BatchCreateDevicesResponse, BatchCreateDevicesResult
+from bas.devices.v2.devices_service_pb2 import (
+    BatchCreateDevicesRequest,
+    BatchCreateDevicesResponse,
+    BatchCreateDevicesResult,
+    CreateDeviceRequest,
+)
 from bas.problem.v2.problem_pb2 import FieldViolation, Problem
-from chassis.api.ids import new_id
+from chassis.api.ids import etag_of, new_id
 from chassis.api.validation import compile_validator
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code, Violation, already_exists, invalid_argument
+from chassis.store.port import Create, DocumentExists
+from chassis.store.requests import RequestLog, item_id
 from services.devices import device as rules
 from services.devices.records import Stored
 from services.devices.store import DeviceExists, DeviceStore
+
+_METHOD: Final = "bas.devices.v2.DeviceService/CreateDevice"
 
 TOGETHER: Final = 100
 """Devices of a batch committed at once."""
@@ -29,18 +40,23 @@ _TROUBLE: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESO
 
 
 class Registry:
-    def __init__(self, store: DeviceStore, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, store: DeviceStore, log: RequestLog, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
         self._store = store
+        self._log = log
         self._clock = clock
         self._random_bytes = random_bytes
         self._validate = compile_validator(Device.DESCRIPTOR)
 
-    async def create(self, tenant: str, given: Device, request_id: str) -> Device:
-        """Raises DEVICE_ALREADY_EXISTS."""
-        return await self._store.create(tenant, self._registered(given))
+    async def create(self, tenant: str, request: CreateDeviceRequest) -> Device:
+        """Raises DEVICE_ALREADY_EXISTS, REQUEST_ID_REUSED."""
+        (outcome,) = (await self._create_chunk(tenant, {0: _Item(self._registered(request.device), request)})).values()
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return outcome
 
-    async def create_batch(self, tenant: str, given: Sequence[Device], request_id: str) -> BatchCreateDevicesResponse:
+    async def create_batch(self, tenant: str, request: BatchCreateDevicesRequest) -> BatchCreateDevicesResponse:
         """One result for each, in order. Raises what the store raises when it takes none of them."""
+        given = request.devices
         outcomes: dict[int, Device | ApiError] = {}
         for position in rules.duplicates([device.device_id for device in given]):
             outcomes[position] = already_exists("device", given[position].device_id)
@@ -48,7 +64,14 @@ class Registry:
             refused = self._refused(device)
             if refused is not None:
                 outcomes[position] = refused
-        accepted = {at: self._registered(device) for at, device in enumerate(given) if at not in outcomes}
+        accepted = {
+            at: _Item(
+                self._registered(device),
+                CreateDeviceRequest(device=device, request_id=item_id(request.request_id, at)),
+            )
+            for at, device in enumerate(given)
+            if at not in outcomes
+        }
         for chunk in _chunks(accepted):
             outcomes |= await self._create_chunk(tenant, chunk)
         trouble = [each for at in accepted if isinstance(each := outcomes[at], ApiError) and each.code in _TROUBLE]
@@ -85,34 +108,81 @@ class Registry:
             return refusal
         return None
 
-    async def _create_chunk(self, tenant: str, left: dict[int, Device]) -> dict[int, Device | ApiError]:
-        """Commit the devices together, without those that turn out to exist."""
+    async def _create_chunk(self, tenant: str, chunk: dict[int, "_Item"]) -> dict[int, Device | ApiError]:
+        """Commit the devices together, without those that turn out to exist or to be repetitions."""
+        left = dict(chunk)
         outcomes: dict[int, Device | ApiError] = {}
-        while left:
+        for _ in range(len(chunk) + 1):
+            if not left:
+                break
             try:
-                created = await self._store.create_all(tenant, list(left.values()))
-            except DeviceExists as exists:
-                taken = await self._store.existing(tenant, [device.device_id for device in left.values()])
-                taken.add(exists.device_id)
-                for at in [at for at, device in left.items() if device.device_id in taken]:
-                    outcomes[at] = already_exists("device", left.pop(at).device_id)
+                created = await self._store.create_all(
+                    tenant, [item.device for item in left.values()], self._answers(tenant, left)
+                )
+            except (DeviceExists, DocumentExists) as taken:
+                found = await self._taken(tenant, left, taken)
+                outcomes |= found
+                left = {at: item for at, item in left.items() if at not in found}
             except ApiError as failure:
                 return outcomes | dict.fromkeys(left, failure)
             else:
                 return outcomes | dict(zip(left, created, strict=True))
+        return outcomes | dict.fromkeys(left, _contended())
+
+    def _answers(self, tenant: str, items: "dict[int, _Item]") -> list[Create]:
+        """What keeps the answers of requests that may be repeated."""
+        return [
+            self._log.write_for(tenant, _METHOD, item.request.request_id, item.request, item.device)
+            for item in items.values()
+            if item.request.request_id
+        ]
+
+    async def _taken(self, tenant: str, items: "dict[int, _Item]", stumbled: ApiError) -> dict[int, Device | ApiError]:
+        """The outcomes of those that cannot be created: a repetition gets its first answer, a stranger is refused."""
+        answers = await asyncio.gather(*(self._first_answer(tenant, item) for item in items.values()))
+        outcomes = {at: answer for at, answer in zip(items, answers, strict=True) if answer is not None}
+        taken = await self._store.existing(tenant, [item.device.device_id for item in items.values()])
+        if isinstance(stumbled, DeviceExists):
+            taken.add(stumbled.device_id)
+        for at, item in items.items():
+            if at not in outcomes and item.device.device_id in taken:
+                outcomes[at] = already_exists("device", item.device.device_id)
         return outcomes
 
+    async def _first_answer(self, tenant: str, item: "_Item") -> Device | ApiError | None:
+        try:
+            kept = await self._log.find(tenant, _METHOD, item.request.request_id, item.request)
+        except ApiError as refusal:
+            return refusal
+        if kept is None:
+            return None
+        device = Device.FromString(kept.response)
+        device.etag = etag_of(kept.version)
+        return device
 
-def _chunks(devices: dict[int, Device]) -> Iterator[dict[int, Device]]:
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A device to create, and the request whose repetition gets the same answer."""
+
+    device: Device
+    request: CreateDeviceRequest
+
+
+def _contended() -> ApiError:
+    return ApiError(Code.ABORTED, "CONTENTION", "The same devices are being created by others: try again.")
+
+
+def _chunks(items: dict[int, _Item]) -> Iterator[dict[int, _Item]]:
     """Parts of the batch that fit a commit."""
-    chunk: dict[int, Device] = {}
+    chunk: dict[int, _Item] = {}
     size = 0
-    for at, device in devices.items():
-        weight = device.ByteSize()
+    for at, item in items.items():
+        weight = item.device.ByteSize()
         if chunk and (len(chunk) == TOGETHER or size + weight > TOGETHER_BYTES):
             yield chunk
             chunk, size = {}, 0
-        chunk[at] = device
+        chunk[at] = item
         size += weight
     if chunk:
         yield chunk

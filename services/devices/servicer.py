@@ -46,10 +46,10 @@ class DeviceServicer:
         self._telemetry = telemetry
 
     async def CreateDevice(self, request: CreateDeviceRequest) -> Device:
-        return await self._registry.create(tenant(), request.device, request.request_id)
+        return await self._registry.create(tenant(), request)
 
     async def BatchCreateDevices(self, request: BatchCreateDevicesRequest) -> BatchCreateDevicesResponse:
-        return await self._registry.create_batch(tenant(), request.devices, request.request_id)
+        return await self._registry.create_batch(tenant(), request)
 
     async def GetDevice(self, request: GetDeviceRequest) -> bytes:
         return await self._store.get(tenant(), request.device_id)

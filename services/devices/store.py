@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from bas.devices.v2.devices_pb2 import DEVICE_STATUS_OFFLINE, DEVICE_STATUS_ONLINE, Device
+from bas.devices.v2.devices_pb2 import DEVICE_STATUS_OFFLINE, DEVICE_STATUS_ONLINE, Device, DeviceStatus
 from chassis.api.ids import etag_matches, etag_of
 from chassis.cache.port import Loaded, ReadThrough
 from chassis.cache.readthrough import GroupReadThrough
 from chassis.clock import Clock
 from chassis.errors import ApiError, already_exists, etag_mismatch, not_found
 from chassis.store.port import (
+    Committed,
     Create,
     Delete,
     DocumentExists,
@@ -82,11 +83,6 @@ class DeviceStore:
         document = await self._documents.get(document_key(tenant, device_id))
         return None if document is None else stored(document)
 
-    async def create(self, tenant: str, device: Device) -> Device:
-        """Raises DEVICE_ALREADY_EXISTS."""
-        (created,) = await self.create_all(tenant, [device])
-        return created
-
     async def create_all(self, tenant: str, devices: Sequence[Device], more: Sequence[Write] = ()) -> list[Device]:
         """All or none, in one commit with `more`; the devices as stored. Raises DEVICE_ALREADY_EXISTS for the first
         that does."""
@@ -96,15 +92,15 @@ class DeviceStore:
         new_tenant = tenant not in self._known_tenants
         if new_tenant:
             writes.append(Put(Key(REGISTRY, TENANTS, tenant), {}))
+        device_ids = [device.device_id for device in devices]
         try:
-            committed = await self._documents.commit([*writes, *more])
+            committed = await self._written(tenant, device_ids, [*writes, *more])
         except DocumentExists as exists:
             if exists.key.collection != COLLECTION:
                 raise
             raise DeviceExists(exists.key.id) from None
         if new_tenant:
             self._remember(tenant)
-        await self._invalidate(tenant, [device.device_id for device in devices], listed=True)
         return [_versioned(device, version) for device, version in zip(devices, committed.versions, strict=False)]
 
     async def existing(self, tenant: str, device_ids: Sequence[str]) -> set[str]:
@@ -146,16 +142,13 @@ class DeviceStore:
                 raise etag_mismatch("device", device_id)
             version = found.version
         try:
-            await self._documents.commit([Delete(key, version=version, must_exist=True)])
+            await self._written(tenant, [device_id], [Delete(key, version=version, must_exist=True)])
         except DocumentMissing:
-            # The answer must not come from before the deletion that was faster, neither here nor in the cache.
-            await self._invalidate(tenant, [device_id], listed=True)
             raise not_found("device", device_id) from None
         except VersionConflict:
             if await self.read(tenant, device_id) is None:
                 raise not_found("device", device_id) from None
             raise etag_mismatch("device", device_id) from None
-        await self._invalidate(tenant, [device_id], listed=True)
 
     async def turn_offline(self, before: Stored) -> bool | None:
         """Turn a silent device offline unless it changed since it was read. True when it turned; False when it was not
@@ -184,7 +177,7 @@ class DeviceStore:
     async def online_unseen_since(self, tenant: str, before: datetime, limit: int) -> list[str]:
         """Ids of devices that are ONLINE in the store and were last written as seen before then, oldest first."""
         filters = (
-            Filter("status", Op.EQ, int(DEVICE_STATUS_ONLINE)),
+            Filter("status", Op.EQ, DeviceStatus.Name(DEVICE_STATUS_ONLINE)),
             Filter("last_seen_time", Op.LT, before),
         )
         query = Query(tenant, COLLECTION, filters, (Order("last_seen_time"),), limit=limit)
@@ -194,12 +187,26 @@ class DeviceStore:
         """The one place where an existing device changes; versions decide between two who try."""
         device = after.device
         key = document_key(after.tenant, device.device_id)
-        committed = await self._documents.commit([Update(key, fields_of(after), version=before.version)])
         # A flush of last_seen_time alone moves no device in or out of a list or count: they may lag by their TTL.
         listed = device.update_time != before.device.update_time
-        await self._invalidate(after.tenant, [device.device_id], listed=listed)
+        write = Update(key, fields_of(after), version=before.version)
+        committed = await self._written(after.tenant, [device.device_id], [write], listed=listed)
         version = committed.versions[0]
         return Stored(after.tenant, _versioned(device, version), version, after.run)
+
+    async def _written(
+        self, tenant: str, device_ids: Sequence[str], writes: Sequence[Write], *, listed: bool = True
+    ) -> Committed:
+        """Commit, then invalidate: also when it is not known whether the commit was applied."""
+        applied = True
+        try:
+            return await self._documents.commit(writes)
+        except PreconditionFailed:
+            applied = False
+            raise
+        finally:
+            if applied:
+                await self._invalidate(tenant, device_ids, listed=listed)
 
     async def _invalidate(self, tenant: str, device_ids: Sequence[str], *, listed: bool) -> None:
         await self._cached.invalidate(*(f"{tenant}/{device_id}" for device_id in device_ids))
