@@ -49,7 +49,7 @@ class MemoryCache:
         """What the server may do to any key at any time."""
         self._delete(key)
 
-    def keys(self) -> list[str]:
+    def held(self) -> list[str]:
         return [key for key in self._values if self._get(key) is not None]
 
     def restart(self, epoch: str) -> None:

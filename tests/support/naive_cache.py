@@ -1,5 +1,7 @@
 """The read-through everybody writes first, wrong on purpose: the checkers must catch it."""
 
+from contextlib import suppress
+
 from chassis.cache import lease
 from chassis.cache.port import Cache, CacheUnavailable, Load
 
@@ -21,10 +23,8 @@ class NaiveReadThrough:
         except CacheUnavailable:
             pass
         found = await load()
-        try:
+        with suppress(CacheUnavailable):
             await self._cache.set(name, lease.encode(found), ttl=60.0)
-        except CacheUnavailable:
-            pass
         return None if found is None else found.data
 
     async def invalidate(self, *keys: str) -> bool:

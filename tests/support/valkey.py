@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,15 @@ class Valkey:
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[Valkey]:
     """One server a test process; its content is anybody's: use `valkey`."""
-    with _folder() as folder:
+    # In a thread with loops of its own, for a test may be running one already when it first asks for this; one thread
+    # for all the time, because the server ends when the thread that started it does.
+    with _folder() as folder, ThreadPoolExecutor(1) as thread:
         server = Valkey(folder)
-        _run(server.start())
+        thread.submit(asyncio.run, server.start()).result()
         try:
             yield server
         finally:
-            _run(server.stop())
+            thread.submit(asyncio.run, server.stop()).result()
 
 
 @pytest.fixture
@@ -102,12 +105,3 @@ def _folder() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _run(awaitable: Coroutine[Any, Any, None]) -> None:
-    # Not asyncio.run: that would replace the loop that is current for the tests.
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(awaitable)
-    finally:
-        loop.close()
