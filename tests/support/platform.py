@@ -116,7 +116,10 @@ class Platform:
                 words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
             except OSError:  # it ended meanwhile
                 continue
-            found["valkey" if "launcher.main" not in words else words[words.index("serve") + 2]] = pid
+            if "serve" in words:
+                found[words[words.index("serve") + 2]] = pid
+            elif "valkey" in words[0]:  # else it is one of ours between fork and exec
+                found["valkey"] = pid
         return found
 
     def bas(self, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
