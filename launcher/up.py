@@ -50,6 +50,7 @@ def command() -> int:
       BAS_GATEWAY_PORT=9090 BAS_DATA_DIR=/tmp/bas bas up
     """
     clock = SystemClock()
+    since = clock.monotonic()
     environ = dict(os.environ)
     config = load(environ)
     with preflight.data_folder(Path(config.data.dir)) as folder:
@@ -59,11 +60,10 @@ def command() -> int:
         preflight.check_ports(addresses(settled))
         keys.make(settled)
         # The loop is the main thread's for as long as we live: the kernel ends Valkey when its starting thread ends.
-        return asyncio.run(_run(settled, environ, folder, clock))
+        return asyncio.run(_run(settled, environ, folder, clock, since))
 
 
-async def _run(config: Config, environ: Mapping[str, str], folder: Path, clock: Clock) -> int:
-    since = clock.monotonic()
+async def _run(config: Config, environ: Mapping[str, str], folder: Path, clock: Clock, since: float) -> int:
     stop = _stop_signal()
     async with _running(config, environ, folder, clock) as (supervisor, redis):
         ready = asyncio.create_task(_ready(config, clock))
