@@ -6,7 +6,6 @@ from math import ceil
 from typing import Final
 
 from chassis.errors import ApiError, Code
-from gateway.transcoding.names import json_path
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -73,9 +72,7 @@ def problem(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]:
         "code": error.reason,
     }
     if error.violations:
-        document["errors"] = [
-            {"field": json_path(each.field), "description": each.description} for each in error.violations
-        ]
+        document["errors"] = [{"field": each.field, "description": each.description} for each in error.violations]
     if error.metadata:
         document["metadata"] = dict(error.metadata)
     headers: Headers = [CONTENT_TYPE, NO_STORE]

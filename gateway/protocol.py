@@ -11,10 +11,13 @@ HEAD_SECONDS: Final = 10.0
 DISCARDED_BYTES: Final = 16 * 1024 * 1024
 """A refused body is read on up to here, so that the client sees the answer rather than a reset connection."""
 
+_PROBLEM: Final = (
+    b'{"type":"urn:bas:problem:HEAD_TOO_LARGE","title":"Request Header Fields Too Large","status":431,'
+    b'"detail":"The request line and headers are larger than 32 KiB.","instance":"","code":"HEAD_TOO_LARGE"}'
+)
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-    b"content-length: 119\r\nconnection: close\r\n\r\n"
-    b'{"type":"urn:bas:problem:HEAD_TOO_LARGE","title":"Request Header Fields Too Large","status":431,"code":"HEAD_TOO_LARGE"}'
+    b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)
 )
 
 

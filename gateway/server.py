@@ -7,7 +7,7 @@ from typing import Final
 import uvicorn
 
 from chassis.config import Gateway as GatewayConfig
-from chassis.server import check_port
+from chassis.listen import check_port
 from gateway.module import Gateway
 from gateway.protocol import BoundedProtocol
 

@@ -1,10 +1,13 @@
 """A gateway over real HTTP before a device service that keeps its devices in a dict."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from chassis.clock import SystemClock
 from chassis.config import Config, Gateway
@@ -13,13 +16,13 @@ from chassis.errors import unauthenticated
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.server import GatewayServer
-from tests.integration.gateway.fake_devices import FakeDevices, serve_devices
+from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 
 TOKEN = "Bearer good"
 
 
 class OneToken:
-    """Knows the token `good`, and that one has expired."""
+    """Knows the token `good` and no other."""
 
     def verify(self, authorization: str) -> Caller:
         if not authorization:
@@ -37,8 +40,11 @@ def counted_bytes() -> Callable[[int], bytes]:
 class Running:
     """A gateway, its device service, and how to reach both."""
 
-    def __init__(self, devices: FakeDevices, server: GatewayServer, metrics: Metrics) -> None:
+    def __init__(
+        self, devices: FakeDevices, device_server: DeviceServer, server: GatewayServer, metrics: Metrics
+    ) -> None:
         self.devices = devices
+        self.device_server = device_server
         self.server = server
         self.metrics = metrics
         self.url = f"http://127.0.0.1:{server.port}"
@@ -48,15 +54,28 @@ class Running:
         return httpx.AsyncClient(base_url=self.url, headers=given, timeout=10)
 
 
+async def exchange(port: int, sent: bytes, *, within: float = 2.0) -> bytes:
+    """All that the server answers to raw bytes until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(within):
+            writer.write(sent)
+            return await reader.read()
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 MAX_BODY = 64 * 1024
 
 
-@pytest.fixture
-async def running() -> AsyncIterator[Running]:
+@asynccontextmanager
+async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIterator[Running]:
+    """A gateway before `devices`, on free ports."""
     config = Config(gateway=Gateway(port=0, max_body=MAX_BODY, cors_origins=("https://app.example",)))
-    devices = FakeDevices()
     metrics = Metrics()
-    async with serve_devices(devices) as upstream:
+    async with serve_devices(devices) as (upstream, device_server):
         gateway = build(
             config,
             clock=SystemClock(),
@@ -64,16 +83,31 @@ async def running() -> AsyncIterator[Running]:
             metrics=metrics,
             upstreams={"devices": upstream},
             random_bytes=counted_bytes(),
+            body_seconds=body_seconds,
         )
         server = GatewayServer(config.gateway)
         await server.start(gateway)
         try:
-            yield Running(devices, server, metrics)
+            yield Running(devices, device_server, server, metrics)
         finally:
             await server.stop()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Running]:
+    """One gateway for the tests of a module, which all run in its loop."""
+    async with serve(FakeDevices()) as made:
+        yield made
+
+
 @pytest.fixture
+def running(shared: Running) -> Running:
+    """The gateway of the module with no device and nothing remembered."""
+    shared.devices.reset()
+    return shared
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
     async with running.client() as client:
         yield client

@@ -22,6 +22,9 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
     """`requests` and `metadata` hold what came in; `fail` is raised by the next calls; a get of `slow` waits."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.devices: dict[str, devices_pb2.Device] = {}
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str | bytes]] = []
@@ -131,15 +134,14 @@ class DeviceServer:
 
 
 @asynccontextmanager
-async def serve_devices(devices: FakeDevices) -> AsyncIterator[GrpcUpstream]:
+async def serve_devices(devices: FakeDevices) -> AsyncIterator[tuple[GrpcUpstream, DeviceServer]]:
     server = DeviceServer(devices)
     port = await server.start()
-    devices.server = server  # type: ignore[attr-defined]
     channel = grpc.aio.insecure_channel(
         f"127.0.0.1:{port}", options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.use_local_subchannel_pool", 1)]
     )
     try:
-        yield GrpcUpstream(channel)
+        yield GrpcUpstream(channel), server
     finally:
         devices.release.set()
         await channel.close()
