@@ -68,10 +68,16 @@ class Devices:
     module: ServiceModule
     store: CountingStore
     clock: Any
+    metrics: Metrics
 
     def tenant(self, name: str) -> AbstractContextManager[None]:
         """Calls inside are that tenant's."""
         return acting(name, self.clock)
+
+    def cached(self, name: str) -> float:
+        """How many reads the cache of that name has answered."""
+        labels = {"cache": name, "outcome": "hit"}
+        return self.metrics.registry.get_sample_value("bas_cache_reads_total", labels) or 0
 
 
 @contextmanager
@@ -96,11 +102,12 @@ async def replica(
     # Generous, as the machine of a test is busy: the budget of an operation has tests of its own.
     settings = Redis(url=server.url, op_timeout=Seconds(0.5))
     cache = open_cache(settings, Metrics(), clock=SystemClock())
-    parts = Parts(clock, store, cache, Metrics(), os.urandom, secret)
+    metrics = Metrics()
+    parts = Parts(clock, store, cache, metrics, os.urandom, secret)
     module = build(config or Config(), parts, presence_clock=presence)
     assert isinstance(module.servicer, DeviceServicer)
     try:
-        yield Devices(module.servicer, module, store, clock)
+        yield Devices(module.servicer, module, store, clock, metrics)
     finally:
         if module.close:
             await module.close()
