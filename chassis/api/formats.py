@@ -7,6 +7,7 @@ printable ASCII, is decided first.
 
 import ipaddress
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ def text_check(wanted: "annotations.Format.ValueType", lengths: Lengths) -> Text
         return _of_characters(wanted, lengths)
     if wanted == annotations.FORMAT_UNSPECIFIED:
         return lengths.problem
+    if wanted == annotations.FORMAT_TEXT:
+        return _of_text(lengths)
     known: dict[int, TextCheck] = {
-        annotations.FORMAT_TEXT: _plain_text,
         annotations.FORMAT_EMAIL: _email,
         annotations.FORMAT_TOKEN: _token,
         annotations.FORMAT_SCOPE: _scope,
@@ -90,6 +92,20 @@ def _of_characters(wanted: "annotations.Format.ValueType", lengths: Lengths) -> 
 
     def check(text: str) -> str | None:
         return None if matches(text) else accepted
+
+    return check
+
+
+def _of_text(lengths: Lengths) -> TextCheck:
+    # ASCII has as many bytes as characters, is NFC, and has no control character when it can be printed.
+    least = lengths.least
+    most = min(lengths.most or sys.maxsize, lengths.most_bytes or sys.maxsize)
+    bounded = lengths.problem
+
+    def check(text: str) -> str | None:
+        if text.isascii() and text.isprintable() and least <= len(text) <= most:
+            return None
+        return bounded(text) or _plain_text(text)
 
     return check
 

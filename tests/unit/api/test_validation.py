@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from bas.annotations.v2 import annotations_pb2 as annotations
 from bas.devices.v2 import devices_pb2, devices_service_pb2
+from chassis.api import validation
 from chassis.api.formats import Lengths, text_check
 from chassis.api.validation import MAX_VIOLATIONS, Validator, compile_validator
 from chassis.errors import ApiError, Code, Violation
-from tests.unit.api.rule_cases import cases, request_types
+from tests.unit.api.rule_cases import BAD_TEXT, GOOD_TEXT, cases, request_types
 
 REQUESTS = request_types()
 BATCH = compile_validator(devices_service_pb2.BatchCreateDevicesRequest.DESCRIPTOR)
-CREATE = compile_validator(devices_service_pb2.CreateDeviceRequest.DESCRIPTOR)
+CREATE_REQUEST = devices_service_pb2.CreateDeviceRequest.DESCRIPTOR
+CREATE = compile_validator(CREATE_REQUEST)
 
 
 def violations(validate: Validator, request: Message) -> tuple[Violation, ...]:
@@ -26,9 +28,8 @@ def violations(validate: Validator, request: Message) -> tuple[Violation, ...]:
     return ()
 
 
-@pytest.mark.parametrize("descriptor", REQUESTS, ids=lambda descriptor: descriptor.full_name)
-def test_every_rule_at_its_limit_and_one_beyond(descriptor: Descriptor) -> None:
-    validate = compile_validator(descriptor)
+def wrong_answers(validate: Validator, descriptor: Descriptor) -> list[str]:
+    """The cases of a request that are answered otherwise than the rules say."""
     wrong = []
     for case in cases(descriptor):
         found = [violation.field for violation in violations(validate, case.request)]
@@ -40,7 +41,21 @@ def test_every_rule_at_its_limit_and_one_beyond(descriptor: Descriptor) -> None:
             right = case.field in found
         if not right:
             wrong.append(f"{case.label}: expected {case.field}, found {found}")
-    assert not wrong
+    return wrong
+
+
+@pytest.mark.parametrize("descriptor", REQUESTS, ids=lambda descriptor: descriptor.full_name)
+def test_every_rule_at_its_limit_and_one_beyond(descriptor: Descriptor) -> None:
+    assert not wrong_answers(compile_validator(descriptor), descriptor)
+
+
+def test_a_length_that_is_off_by_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seeded bug: one character more, and one less, than the rule says."""
+    for off in (-1, 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(validation, "Lengths", lambda least, most, in_bytes=0: Lengths(least, most + off, in_bytes))  # noqa: B023
+            validate = compile_validator(CREATE_REQUEST)
+        assert any("long" in wrong for wrong in wrong_answers(validate, CREATE_REQUEST))
 
 
 def test_the_cases_cover_what_the_api_uses() -> None:
@@ -102,12 +117,14 @@ def test_nothing_is_changed() -> None:
 
 def test_every_format_has_a_check() -> None:
     for number in annotations.Format.values():
-        assert text_check(number, Lengths())("\x00" * 300) is None or number != annotations.FORMAT_UNSPECIFIED
+        check = text_check(number, Lengths())
+        assert [text for text in GOOD_TEXT[number] if check(text)] == []
+        assert [text for text in BAD_TEXT[number] if not check(text)] == []
     with pytest.raises(ValueError, match="has no check"):
         text_check(99, Lengths())  # type: ignore[arg-type]  # what a newer annotations.proto would bring
 
 
-@given(st.text(max_size=8))
+@given(st.text(max_size=8) | st.text("aé\u0301\x1f ", max_size=8))
 def test_text_is_what_the_words_say(text: str) -> None:
     import unicodedata  # noqa: PLC0415 - the oracle, beside what it judges
 
