@@ -28,10 +28,12 @@ class Upstream(Protocol):
 
 
 class GrpcUpstream:
-    """An upstream over a channel that it then owns."""
+    """An upstream over a channel that it then owns. `credential` is what health checks are sent with: a service that
+    others than this machine can reach answers them to callers only."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, credential: Callable[[], Metadata] = lambda: ()) -> None:
         self._channel = channel
+        self._credential = credential
         self._check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -51,7 +53,8 @@ class GrpcUpstream:
 
     async def ready(self, service: str, seconds: float) -> bool:
         try:
-            answer = await self._check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
+            request, metadata = health_pb2.HealthCheckRequest(service=service), self._credential()
+            answer = await self._check(request, timeout=seconds, metadata=metadata)
         except grpc.aio.AioRpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

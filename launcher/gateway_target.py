@@ -4,6 +4,7 @@ from chassis.channel import open_channel
 from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import GrpcUpstream
+from launcher.probe_credential import ProbeCredential
 from launcher.process import Process
 from launcher.targets import GATEWAY, SERVICES, address_of
 
@@ -20,13 +21,14 @@ class GatewayTarget:
     async def start(self) -> None:
         process = self._process
         self._server = server = GatewayServer(process.config.gateway)
+        credential = ProbeCredential(process.keys, process.config.auth, process.clock)
         gateway = build(
             process.config,
             clock=process.clock,
             verifier=process.verifier(),
             metrics=process.metrics,
             upstreams={
-                name: GrpcUpstream(open_channel(address_of(process.config, name), process.config.grpc))
+                name: GrpcUpstream(open_channel(address_of(process.config, name), process.config.grpc), credential)
                 for name in SERVICES
             },
             random_bytes=process.random_bytes,

@@ -7,10 +7,9 @@ from chassis.channel import open_channel
 from chassis.config import Grpc
 
 
-async def health(address: str, config: Grpc, *, token: str, within: float) -> str:
-    """`SERVING`, `NOT_SERVING`, or why there was no answer within `within` seconds. `token` may be empty: health needs
-    none on loopback."""
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+async def health(address: str, config: Grpc, *, credential: tuple[tuple[str, str], ...], within: float) -> str:
+    """`SERVING`, `NOT_SERVING`, or why there was no answer within `within` seconds. `credential` is call metadata and
+    may be empty: health needs none on loopback."""
     channel = open_channel(address, config)
     check = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
@@ -18,7 +17,7 @@ async def health(address: str, config: Grpc, *, token: str, within: float) -> st
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
     try:
-        answer = await check(health_pb2.HealthCheckRequest(), timeout=within, metadata=metadata)
+        answer = await check(health_pb2.HealthCheckRequest(), timeout=within, metadata=credential)
     except grpc.aio.AioRpcError as problem:
         return f"{problem.code().name}: {problem.details()}"
     finally:

@@ -64,8 +64,8 @@ def command(*, targets: tuple[str, ...], here: bool, as_json: bool) -> int:
 
 async def _look(config: Config, names: Iterable[str]) -> dict[str, Target]:
     names = tuple(names)
-    token = _token(config)
-    looks = (_gateway(config) if name == GATEWAY else _service(config, name, token) for name in names)
+    credential = _credential(config)
+    looks = (_gateway(config) if name == GATEWAY else _service(config, name, credential) for name in names)
     return dict(zip(names, await asyncio.gather(*looks), strict=True))
 
 
@@ -82,13 +82,13 @@ async def _gateway(config: Config) -> Target:
     return _measured(address, state, healthy=healthy, exposition=metrics.body if metrics else b"")
 
 
-async def _service(config: Config, name: str, token: str) -> Target:
+async def _service(config: Config, name: str, credential: tuple[tuple[str, str], ...]) -> Target:
     from launcher.health import health  # noqa: PLC0415 - grpc is a tenth of a second that --help need not wait for
 
     section = endpoint(config, name)
     address = address_of(config, name)
     state, metrics = await asyncio.gather(
-        health(address, config.grpc, token=token, within=_WITHIN),
+        health(address, config.grpc, credential=credential, within=_WITHIN),
         get(section.host, metrics_port(section), "/metrics", within=_WITHIN),
     )
     return _measured(address, state, healthy=state == "SERVING", exposition=metrics.body if metrics else b"")
@@ -100,17 +100,13 @@ def _measured(address: str, state: str, *, healthy: bool, exposition: bytes) -> 
     return Target(address, state, healthy, breakers, latencies(text))
 
 
-def _token(config: Config) -> str:
-    """A token that no service gives anything for: where health is not open, a caller of any tenant may ask."""
+def _credential(config: Config) -> tuple[tuple[str, str], ...]:
     if not key_path(config).exists():
-        return ""
-    from chassis.auth.tokens import Grant, mint  # noqa: PLC0415 - as above
-    from launcher import keys  # noqa: PLC0415
+        return ()
+    from launcher import keys  # noqa: PLC0415 - as above
+    from launcher.probe_credential import ProbeCredential  # noqa: PLC0415
 
-    made = keys.existing(config)
-    if made.signing is None:
-        return ""
-    return mint(made, config.auth, Grant("status", "bas-status", (), 60.0), SystemClock().now())
+    return ProbeCredential(keys.existing(config), config.auth, SystemClock())()
 
 
 def _listens(config: Config, name: str) -> bool:

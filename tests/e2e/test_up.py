@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.platform import Platform, new_platform, runs
+from tests.support.valkey import Valkey
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
 
@@ -146,6 +147,25 @@ async def test_a_killed_supervisor_takes_everything_with_it(up: Platform) -> Non
     await up.kill()
     assert not any(map(listens, addresses))
     await up.start()
+
+
+async def test_a_platform_with_closed_health_and_a_cache_of_ones_own(
+    fresh_platform: Platform, own_valkey: Valkey
+) -> None:
+    fresh_platform.settings |= {"BAS_GRPC_REFLECTION": "off", "BAS_REDIS_URL": own_valkey.url}
+    await fresh_platform.start()
+    assert set(fresh_platform.parts()) == {"devices", "gateway"}
+    assert fresh_platform.bas("status").returncode == 0
+
+
+async def test_a_stop_is_bounded_when_a_part_hangs(up: Platform) -> None:
+    parts = up.parts()
+    for pid in parts.values():
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert await up.stop() == 0
+    assert time.monotonic() - begun < 5.0
+    assert not any(map(runs, parts.values()))
 
 
 async def test_a_second_one_on_the_same_folder_is_refused(up: Platform) -> None:

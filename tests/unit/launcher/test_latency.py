@@ -51,6 +51,18 @@ def test_operations_are_named_by_their_labels_and_outcomes_are_added_up() -> Non
     assert 0.001 < rows[0].p99 <= 0.0025
 
 
+def test_calls_made_and_routes_served_are_told_from_calls_answered() -> None:
+    metrics = Metrics()
+    metrics.histogram("grpc_client_handling_seconds", "x", ("grpc_service", "grpc_method")).labels(
+        "bas.events.v2.EventService", "PublishEvents"
+    ).observe(1)
+    metrics.histogram("bas_gateway_seconds", "x", ("route", "method")).labels("/api/v2/devices", "GET").observe(1)
+    assert {row.operation for row in latencies(exposition(metrics))} == {
+        "calling EventService/PublishEvents",
+        "GET /api/v2/devices",
+    }
+
+
 def test_histograms_of_other_units_are_left_out() -> None:
     metrics = Metrics()
     metrics.histogram("batch_size", "x", buckets=(1, 2)).observe(1)
