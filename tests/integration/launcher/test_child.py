@@ -34,7 +34,7 @@ def child(tmp_path: Path) -> Callable[[str], Child]:
 
 
 async def until_ready(tmp_path: Path) -> None:
-    await eventually(lambda: (tmp_path / READY).exists(), "the child", within=20)
+    await eventually((tmp_path / READY).exists, "the child", within=20)
 
 
 async def test_a_child_that_drains_is_given_the_time(child: Callable[[str], Child], tmp_path: Path) -> None:
