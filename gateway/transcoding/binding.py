@@ -171,7 +171,13 @@ class Binder:
         if isinstance(given, dict):
             message = self._schema.messages[resource.type_name]
             fields = [message.by_name[name] for name in given]
-            changed = [each.json_name for each in fields if each.name != _ETAG and not each.behaviors & _NOT_IN_MASK]
+            changed = [
+                each.json_name
+                for each in fields
+                if each.name != _ETAG
+                and not each.behaviors & _NOT_IN_MASK
+                and all(path != (resource, each) for _, path in self._variables)
+            ]
             if changed:
                 tree[mask.json_name] = ",".join(changed)
 
