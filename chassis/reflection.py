@@ -59,7 +59,10 @@ class Reflection:
 
     def _find_symbol(self, name: str) -> FileDescriptor:
         pool = self._v1 if name.startswith(f"{V1_PACKAGE}.") else self._pool
-        return pool.FindFileContainingSymbol(name)
+        try:
+            return pool.FindFileContainingSymbol(name)
+        except KeyError:  # the pool does not count methods as symbols; the protocol does
+            return pool.FindMethodByName(name).containing_service.file
 
     def _find_extension(self, asked: pb.ExtensionRequest) -> FileDescriptor:
         extended = self._pool.FindMessageTypeByName(asked.containing_type)

@@ -39,6 +39,7 @@ class GrpcServer:
         modules = tuple(modules)
         names = [module.descriptor.full_name for module in modules]
         self._drain = float(config.drain)
+        self._started = False
         self.health = Health(names)
         self._server = grpc.aio.server(
             options=(
@@ -64,10 +65,15 @@ class GrpcServer:
     async def start(self) -> None:
         """Accept calls. Health says NOT_SERVING until told otherwise."""
         await self._server.start()
+        self._started = True
 
     async def stop(self) -> None:
         """Say NOT_SERVING, refuse new calls, give those in progress `BAS_GRPC_DRAIN`, cancel the rest."""
         self.health.stop()
+        if not self._started:  # gRPC gives the port back only after a start
+            await self.start()
+            await self._server.stop(None)
+            return
         await self._server.stop(self._drain)
 
     def _register_infrastructure(self, chain: ServerChain, names: Iterable[str], *, is_open: bool) -> None:

@@ -30,14 +30,15 @@ class Recovery:
         """Put the status of `problem` on the call. Raises `problem` where the call is over already: its caller has gone,
         the process is stopping."""
         error = self._error_of(rpc, progress, problem)
-        progress.code = error.code.name
         if error.code in _OURS:
             self._log.error("call failed", exc_info=problem, request_id=progress.request_id)
         try:
             message, trailers = message_of(error), trailers_of(error, progress.request_id)
         except ValueError as unencodable:  # an unpaired surrogate in a message
-            self._log.error("error not encodable", exc_info=unencodable, request_id=progress.request_id)
-            message, trailers = message_of(internal()), trailers_of(internal(), progress.request_id)
+            self._log.error("error not encodable", exc_info=unencodable, request_id=progress.request_id)  # noqa: TRY400
+            error = internal()
+            message, trailers = message_of(error), trailers_of(error, progress.request_id)
+        progress.code = error.code.name
         rpc.set_code(STATUS_CODES[error.code])
         rpc.set_details(message)
         rpc.set_trailing_metadata(trailers)

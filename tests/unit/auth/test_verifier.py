@@ -123,7 +123,7 @@ async def test_a_key_file_that_breaks_later_does_not_stop_the_known_keys(
 ) -> None:
     verifier = Verifier.watching(path, held, AUTH, clock)
     good = bearer(held, clock)
-    path.write_text("half")
+    path.write_text("half")  # noqa: ASYNC240 - a test may wait for its disk
     foreign = bearer(keys.load_or_create(path.with_name("other.json"), os.urandom), clock)
     assert refusal(verifier, foreign) == "TOKEN_INVALID"
     assert verifier.verify(good).tenant == "t1"
