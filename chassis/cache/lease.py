@@ -102,11 +102,14 @@ return token
 )
 
 # KEYS: value, group's token. ARGV: the token taken, entry (begins with it), its milliseconds. Answers like FILL; the
-# group's token stays, because other members were filled under it.
+# group's token stays when it fits, because other members were filled under it.
 FILL_GROUP: Final = Script(
     "fill_group",
     """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  redis.call('DEL', KEYS[2])
+  return 0
+end
 local value = redis.call('GET', KEYS[1])
 if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return value end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])

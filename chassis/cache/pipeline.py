@@ -23,7 +23,8 @@ from chassis.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger(__name__)
 
-# A loop that was busy for longer than the time-out must first read what has arrived meanwhile.
+# What has arrived is read before anything is called late. A timer that itself comes late says that the loop was busy,
+# perhaps before the command was even sent: that time is given back, up to one more time-out.
 _GRACE: Final = 0.001
 _STEADY: Final = 1.0
 _REFUSED_CREDENTIALS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
@@ -137,7 +138,8 @@ class PipelinedConnection:
 
     def _look_again(self) -> None:
         assert self._loop is not None  # noqa: S101 - the loop armed this timer
-        self._timer = self._loop.call_later(_GRACE, self._expire)
+        late = self._loop.time() - self._deadlines[0][0] if self._deadlines else 0.0
+        self._timer = self._loop.call_later(_GRACE + min(max(late, 0.0), self._budget.operation), self._expire)
 
     def _expire(self) -> None:
         assert self._loop is not None  # noqa: S101 - the loop armed this timer

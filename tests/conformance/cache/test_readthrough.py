@@ -112,6 +112,23 @@ async def test_a_load_that_a_write_overtook_does_not_fill(devices: ReadThrough, 
     assert await devices.get("acme/d1", source.load) == b"new"
 
 
+async def test_a_read_does_not_join_a_load_from_before_another_replicas_write(
+    cache: Cache, devices: ReadThrough, source: Source
+) -> None:
+    other_replica = LeaseReadThrough(cache, "dev", LIVES, Metrics(), Random(2))
+    source.data["acme/d1"] = b"old"
+    source.gate.clear()
+    early = asyncio.create_task(devices.get("acme/d1", source.load))
+    await eventually(lambda: source.loads > 0, "the load begins")
+    source.data["acme/d1"] = b"new"
+    assert await other_replica.invalidate("acme/d1")
+    late = asyncio.create_task(devices.get("acme/d1", source.load))
+    await eventually(lambda: source.loads == 2, "it loads for itself")
+    source.gate.set()
+    assert await early == b"old"
+    assert await late == b"new"
+
+
 async def test_a_cancelled_leader_does_not_fail_its_followers(devices: ReadThrough, source: Source) -> None:
     source.data["acme/d1"] = b"one"
     source.gate.clear()

@@ -86,7 +86,6 @@ async def test_history(valkey: Valkey, make: Callable[[CacheClient], Made], *, p
     assert len(history.reads) > 200
     assert all(write.acknowledged for write in history.writes)
     stale = sum("stale" in line for line in violations)
-    print(f"{len(history.reads)} reads, {len(history.writes)} writes, {run.loads} loads, {stale} stale")
     if promised:
         assert violations == []
     else:
