@@ -55,7 +55,6 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
         "BAS_LIMITS_BURST": "1000000",
     }
     log = folder / "bench.log"
-    token = _token(env)
     servers = {
         "devices": start("devices", "launcher.main", "serve", "devices", env=env, log=log),
         "gateway": start("gateway", "launcher.main", "serve", "gateway", env=env, log=log),
@@ -70,7 +69,8 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
             http_port=ports[2],
             echo_port=ports[3],
             baseline_port=ports[4],
-            token=token,
+            # The keys are there once the servers are.
+            token=_token(env),
             folder=folder,
             **servers,
         )
