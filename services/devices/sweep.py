@@ -6,8 +6,11 @@ looked at: a heartbeat in between is seen, one after that commits (`presence.flu
 While the cache is away, or its memory is too young, nobody is declared offline.
 """
 
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -18,11 +21,17 @@ from services.devices.heartbeats import SHARDS, Heartbeats
 from services.devices.presence import Limits, lapsed
 from services.devices.store import DeviceStore
 
+TOGETHER: Final = 16
+"""Shards asked, or devices looked into, at once: enough to share round trips and commits, few enough that the cache
+answers them all in an operation's time."""
+
 CLAIMED_AT_ONCE: Final = 100
 CLAIMS_A_SHARD: Final = 10
-"""So that a mass outage is worked off in turns, and the loop's other shards are not starved."""
+"""So that a mass outage is worked off in turns: what is left is due again at the next sweep."""
 
 SCANNED_A_TENANT: Final = 500
+
+_T = TypeVar("_T")
 
 
 class Sweep:
@@ -59,23 +68,32 @@ class Sweep:
     async def due(self) -> int:
         """Look into every device whose silence is due; how many turned offline."""
         turned = 0
-        for shard in range(SHARDS):
-            for _ in range(CLAIMS_A_SHARD):
-                claimed = await self._heartbeats.claim(shard, CLAIMED_AT_ONCE)
-                for tenant, device_id in claimed:
-                    turned += await self._look_into(tenant, device_id)
-                if len(claimed) < CLAIMED_AT_ONCE:
-                    break
+        shards: Sequence[int] = range(SHARDS)
+        for _ in range(CLAIMS_A_SHARD):
+            full: list[int] = []
+            for asked in _parts(shards):
+                claims = await asyncio.gather(*(self._heartbeats.claim(shard, CLAIMED_AT_ONCE) for shard in asked))
+                turned += await self._look_into_all(list(itertools.chain.from_iterable(claims)))
+                full += [shard for shard, claimed in zip(asked, claims, strict=True) if len(claimed) == CLAIMED_AT_ONCE]
+            if not full:
+                break
+            shards = full
         return turned
 
     async def forgotten(self) -> int:
         """Look into devices that the store has as ONLINE and that were not seen for long; how many turned offline."""
         turned = 0
-        unseen = self._limits.offline_after + self._limits.flush_interval
-        before = self._clock.now() - timedelta(milliseconds=unseen)
+        longest = self._limits.offline_after + self._limits.flush_interval
+        before = self._clock.now() - timedelta(milliseconds=longest)
         async for tenant in self._store.tenants():
-            for device_id in await self._store.online_unseen_since(tenant, before, SCANNED_A_TENANT):
-                turned += await self._look_into(tenant, device_id)
+            unseen_ids = await self._store.online_unseen_since(tenant, before, SCANNED_A_TENANT)
+            turned += await self._look_into_all([(tenant, device_id) for device_id in unseen_ids])
+        return turned
+
+    async def _look_into_all(self, devices: Sequence[tuple[str, str]]) -> int:
+        turned = 0
+        for some in _parts(devices):
+            turned += sum(await asyncio.gather(*(self._look_into(*device) for device in some)))
         return turned
 
     async def _look_into(self, tenant: str, device_id: str) -> int:
@@ -95,3 +113,7 @@ class Sweep:
         if turned:
             self._lapses.inc()
         return 1 if turned else 0
+
+
+def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER))

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from chassis.telemetry.metrics import Metrics
 from services.devices.filters import SCHEMA
 from services.devices.module import build
 from services.devices.servicer import DeviceServicer
+from services.devices.sweep import Sweep
 from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -67,23 +67,34 @@ class Devices:
     api: DeviceServicer
     module: ServiceModule
     store: CountingStore
-    clock: Any
     metrics: Metrics
 
     def tenant(self, name: str) -> AbstractContextManager[None]:
         """Calls inside are that tenant's."""
-        return acting(name, self.clock)
+        return acting(name)
 
     def cached(self, name: str) -> float:
         """How many reads the cache of that name has answered."""
-        labels = {"cache": name, "outcome": "hit"}
-        return self.metrics.registry.get_sample_value("bas_cache_reads_total", labels) or 0
+        return self.sample("bas_cache_reads_total", cache=name, outcome="hit")
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A metric's value, summed over the labels that are not given."""
+        samples = (sample for metric in self.metrics.registry.collect() for sample in metric.samples)
+        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep of this replica, to be run a round at a time."""
+        (background,) = self.module.background
+        sweep = getattr(background.run, "__self__", None)
+        assert isinstance(sweep, Sweep)
+        return sweep
 
 
 @contextmanager
-def acting(tenant: str, clock: Clock) -> Iterator[None]:
+def acting(tenant: str) -> Iterator[None]:
     caller = Caller(tenant, "tester", frozenset({"devices:read", "devices:write"}), 4e9)
-    token = context.enter(Call("test", "r1", clock.monotonic() + 30, caller))
+    token = context.enter(Call("test", "r1", SystemClock().monotonic() + 60, caller))
     try:
         yield
     finally:
@@ -107,7 +118,7 @@ async def replica(
     module = build(config or Config(), parts, presence_clock=presence)
     assert isinstance(module.servicer, DeviceServicer)
     try:
-        yield Devices(module.servicer, module, store, clock, metrics)
+        yield Devices(module.servicer, module, store, metrics)
     finally:
         if module.close:
             await module.close()

@@ -25,7 +25,7 @@ SITES = ("north", "south")
 
 @pytest.fixture
 async def fleet(devices: Devices) -> Devices:
-    """d00 … d11, created in that order; every second a boiler, alternating sites, d00–d03 online, d04 disabled."""
+    """d00 … d11, created in that order; every second a boiler, alternating sites, d00 to d03 online, d04 disabled."""
     for n in range(12):
         await create(
             devices,
