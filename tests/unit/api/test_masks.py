@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bas.devices.v2.devices_pb2 import Device, DeviceStatus, Reading, Telemetry
+from bas.devices.v2.devices_service_pb2 import CreateDeviceRequest
 from chassis.api.masks import apply_update
 from chassis.errors import ApiError, Code
 
@@ -113,6 +114,20 @@ def test_paths_into_messages() -> None:
     assert moved.WhichOneof("value") == "string_value"
     with pytest.raises(ApiError, match="no fields of its own"):
         apply_update(reading, Reading(), FieldMask(paths=["time.seconds"]))
+
+
+def test_output_only_fields_inside_a_message_that_is_replaced_stay() -> None:
+    current = CreateDeviceRequest(device=CURRENT, request_id="r")
+    patch = CreateDeviceRequest(device=Device(device_id="d1", type="pump", status=DeviceStatus.DEVICE_STATUS_DISABLED))
+    result = apply_update(current, patch, FieldMask(paths=["device"]))
+    assert result.device == Device(device_id="d1", type="pump", status=CURRENT.status, status_reason="kept")
+    nested = apply_update(current, patch, FieldMask(paths=["device.type", "device.labels.env"]))
+    assert nested.device == changed(type="pump", labels={"site": "north"})
+    assert nested.request_id == "r"
+    with pytest.raises(ApiError, match=r"did you mean device\.type\?"):
+        apply_update(current, patch, FieldMask(paths=["device.tpe"]))
+    empty = CreateDeviceRequest()
+    assert not apply_update(empty, empty, FieldMask(paths=["device.type"])).HasField("device")
 
 
 words = st.sampled_from(["labels", "type", "status", "display_name", "create_time", "site", "*", "", "x", "etag"])

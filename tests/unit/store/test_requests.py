@@ -72,6 +72,13 @@ async def test_another_request_under_the_same_id_is_refused(log: RequestLog, sto
     assert caught.value.reason == "REQUEST_ID_REUSED"
 
 
+async def test_the_order_of_a_maps_entries_makes_no_other_request(log: RequestLog, store: DocumentStore) -> None:
+    labels = {f"k{number}": str(number) for number in range(30)}
+    backwards = dict(reversed(labels.items()))
+    await store.commit([log.write_for("t", METHOD, "r1", CreateDeviceRequest(device=Device(labels=labels)), ANSWER)])
+    assert await log.replay("t", METHOD, "r1", CreateDeviceRequest(device=Device(labels=backwards))) is not None
+
+
 async def test_an_answer_is_kept_for_its_time_and_not_longer(
     log: RequestLog, store: DocumentStore, clock: FakeClock
 ) -> None:
