@@ -1,0 +1,12 @@
+from chassis.interceptors.client import CLIENT_ORDER
+from chassis.interceptors.server import ORDER
+
+
+def test_the_order_of_the_server_chain() -> None:
+    assert ORDER == (
+        "recovery", "request_id", "metrics", "error_mapping", "deadline", "authentication", "validation",
+    )  # fmt: skip
+
+
+def test_the_order_of_the_client_chain() -> None:
+    assert CLIENT_ORDER == ("metrics", "deadline", "call")
