@@ -1,0 +1,1 @@
+"""One suite for every document store: a backend is a test module that subclasses the classes and gives a factory."""
