@@ -96,7 +96,7 @@ class PipelinedConnection:
         packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub names a 1-tuple, it takes any
         loop = self._loop or self._open()
         wire = self._wire
-        if wire is None:
+        if wire is None or wire.lost.done():
             if self._attempted or len(self._early) >= self._budget.waiting:
                 raise CacheUnavailable
             reply: asyncio.Future[Reply] = loop.create_future()
