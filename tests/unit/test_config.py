@@ -191,10 +191,10 @@ def test_nothing_can_be_changed() -> None:
 def test_loading_takes_less_than_a_millisecond() -> None:
     environ = {setting.variable: show(setting.default) for setting in SETTINGS.values()}
     took = []
-    for _ in range(30):
-        start = time.perf_counter()
+    for _ in range(100):
+        start = time.thread_time()  # the work, not what else the machine does
         load(environ)
-        took.append(time.perf_counter() - start)
+        took.append(time.thread_time() - start)
     assert min(took) < 0.001
 
 

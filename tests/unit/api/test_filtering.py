@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bas.devices.v2.devices_pb2 import DeviceStatus
@@ -180,6 +180,8 @@ keys = st.text('a=\\"é', min_size=1, max_size=4)
 
 
 @given(st.dictionaries(keys, st.text("a=\\", max_size=3), max_size=3), keys)
+@example({"a=a": ""}, "a")
+@example({"a\\": "a"}, "a\\=a")
 def test_label_terms_answer_exactly_what_the_map_would(entries: Mapping[str, str], key: str) -> None:
     """Also for keys and values full of `=` and quotes: no key is ever taken for another's `key=value`."""
     terms = set(label_terms(entries))
