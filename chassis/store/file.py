@@ -51,6 +51,7 @@ class StoreFile:
         try:
             connection = _connect(self.path, "ro")
             connection.execute("PRAGMA query_only=ON")
+            connection.execute("PRAGMA busy_timeout=0")
         except sqlite3.Error as failure:
             raise translated(failure) from failure
         return connection
@@ -77,6 +78,8 @@ def open_file(path: Path, schema: Schema) -> StoreFile:
             connection.executescript(f"BEGIN;{_TABLES}PRAGMA application_id={_APPLICATION};"
                                      f"PRAGMA user_version={FORMAT};COMMIT;")  # fmt: skip
         indexes = _reconcile(connection, wanted)
+        # From here on calls run on the event loop: who finds the file busy is refused and tries again.
+        connection.execute("PRAGMA busy_timeout=0")
     except sqlite3.Error as failure:
         _abandon(connection, lock)
         raise _refusal(path, failure) from failure

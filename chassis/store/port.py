@@ -14,14 +14,19 @@ from chassis.errors import ApiError, Code
 Value: TypeAlias = "bool | int | float | datetime | str | bytes | Sequence[Value] | Mapping[str, Value] | None"
 """What a field may hold; values of different types order as Firestore orders them:
 null < bool < number < timestamp < string < bytes < array < map. Integers are 64-bit, timestamps aware with whole
-microseconds, strings ordered by their UTF-8 bytes."""
+microseconds, strings ordered by their UTF-8 bytes. Integers and floats are compared as numbers, exactly; -0.0 equals 0
+and NaN lies below every number. An array holds no array directly, and maps and arrays nest at most 20 deep (Firestore's
+limits). What is outside of this raises ValueError."""
 
 Fields: TypeAlias = Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A document's address. `tenant` is its partition; no operation but `get_many` and `commit` spans two tenants."""
+    """A document's address. `tenant` is its partition; no operation but `get_many` and `commit` spans two tenants.
+
+    Each part is any text of 1 to 1500 UTF-8 bytes; `commit` raises ValueError for another.
+    """
 
     tenant: str
     collection: str
@@ -38,7 +43,11 @@ class Document:
 
 
 class Op(Enum):
-    """Comparison in a filter. A missing field matches nothing; null matches only EQ null."""
+    """Comparison in a filter. A missing field matches nothing; a null field matches only EQ null.
+
+    As the filter's value, null and NaN are for EQ and NE (everything there is but null, or NaN and null); in any other
+    comparison, and within an IN list, they match nothing.
+    """
 
     EQ = "=="
     NE = "!="
@@ -52,7 +61,8 @@ class Op(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`field` is a top-level field name; IN takes a sequence of at most 30 values. Comparisons match within one type."""
+    """`field` is a top-level field name; IN takes a sequence of at most 30 values (else ValueError; none matches
+    nothing). Comparisons match within one type, except that NE matches values of all others."""
 
     field: str
     op: Op
@@ -89,7 +99,9 @@ class Index:
 
     `contains` names the fields among `fields` that are arrays searched by CONTAINS. A query is admitted when each of its
     equality-like filters (EQ, IN, NE, CONTAINS) is a leading field of some declared index that goes on with the query's
-    whole order; engines may intersect such indexes. Range filters apply to the first ordered field.
+    whole order, and all fields of that index are filtered by; engines may intersect such indexes. Range filters apply to
+    the first ordered field. A count needs the same indexes without order, or, with a range filter, with that field as
+    the only order. Documents of a collection by id, all of them, need no index. An index has at most one array.
     Everything else is refused with UndeclaredQuery, on every engine alike.
     """
 
@@ -138,7 +150,10 @@ Write: TypeAlias = Create | Update | Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Answer of a commit: one version for each write, in order ("" for a delete), and the commit's time."""
+    """Answer of a commit: one version for each write, in order ("" for a delete), and the commit's time.
+
+    Times never go back from one commit to a later one, whatever the clock does; a version is never used twice for a key.
+    """
 
     versions: tuple[str, ...]
     commit_time: datetime
@@ -170,16 +185,16 @@ class DocumentStore(Protocol):
         ...
 
     async def count(self, query: Query) -> int:
-        """How many documents match the filters; `order`, `after` and `limit` are not looked at."""
+        """How many documents match the filters; `order`, `after` and `limit` are not looked at. Raises UndeclaredQuery."""
         ...
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """Apply all writes or none. At most 500, each key at most once; an empty commit is refused (ValueError).
 
         Raises DocumentExists (Create of an existing key), DocumentMissing (Update or Delete(must_exist) of an absent
-        key), VersionConflict (`version` is not the current one, or absent), DocumentTooLarge, StoreUnavailable (maybe
-        applied: a retry is safe because of the preconditions), StoreTimeout (the same). Once it has returned, the
-        writes survive kill -9 and loss of power.
+        key), VersionConflict (`version` is not the current one, or absent), DocumentTooLarge, StoreFull, StoreUnavailable
+        (maybe applied: a retry is safe because of the preconditions), StoreTimeout (the same). Cancelled before the
+        engine has begun it, it is not applied. Once it has returned, the writes survive kill -9 and loss of power.
         """
         ...
 

@@ -68,7 +68,12 @@ class SqliteStore:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        readers = [Reader(file.reader(), NEAR_INSTRUCTIONS), *(Reader(file.reader()) for _ in range(_READERS))]
+        try:
+            readers = [Reader(file.reader(), NEAR_INSTRUCTIONS), *(Reader(file.reader()) for _ in range(_READERS))]
+        except StoreUnavailable:
+            file.close()
+            thread.shutdown(wait=False)
+            raise
         return cls(file, readers, thread, clock=clock, budget=budget)
 
     async def get(self, key: Key) -> Document | None:

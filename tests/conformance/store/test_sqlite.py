@@ -1,5 +1,6 @@
-"""The suite over the SQLite store, bare and measured."""
+"""The suite over the SQLite store: bare, with all calls on threads, and measured."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ BUDGET = Store(read_timeout=Seconds(30), write_timeout=Seconds(30))
 
 
 class OverSqlite(Conformance):
-    @pytest.fixture(params=["bare", "instrumented"])
+    @pytest.fixture(params=["bare", "threads", "instrumented"])
     def backend(self, tmp_path: Path, request: pytest.FixtureRequest) -> Backend:
         async def opening(schema: Schema) -> DocumentStore:
             clock = SystemClock()
             store = await SqliteStore.open(tmp_path / "store.db", schema, clock=clock, budget=BUDGET)
-            return store if request.param == "bare" else InstrumentedStore(store, Metrics(), clock)
+            if request.param == "threads":
+                # As on a slow disk: nothing runs on the event loop.
+                store._pool._pace._again = math.inf
+            return InstrumentedStore(store, Metrics(), clock) if request.param == "instrumented" else store
 
         return Backend(opening)
 

@@ -7,6 +7,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -33,6 +34,7 @@ from chassis.store.port import (
     StoreUnavailable,
 )
 from chassis.store.sqlite import SqliteStore
+from chassis.store.writer import MAX_QUEUE
 from tests.integration.store.committer import BUDGET, SCHEMA, SIZE
 
 ROOT = Path(__file__).parents[3]
@@ -228,18 +230,44 @@ async def test_expired_documents_are_swept_in_bounded_steps(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_a_commit_that_timed_out_in_the_queue_is_withdrawn(tmp_path: Path) -> None:
+async def test_a_file_that_another_program_writes_is_unavailable_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = await opened(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            await store.commit([Create(key("a"), {})])
+        blocker.execute("ROLLBACK")
+    await store.commit([Create(key("a"), {})])
+    await store.close()
+
+
+async def test_a_commit_is_withdrawn_while_it_waits_and_may_be_applied_once_begun(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     budget = replace(BUDGET, write_timeout=Seconds(0.05))
     store = await SqliteStore.open(path, SCHEMA, clock=SystemClock(), budget=budget)
-    await store.commit([Create(key("before"), {})])
-    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
-        blocker.execute("BEGIN IMMEDIATE")
-        outcomes = await asyncio.gather(
-            store.commit([Create(key("a"), {})]), store.commit([Create(key("b"), {})]), return_exceptions=True
-        )
-        assert all(isinstance(outcome, StoreTimeout | StoreUnavailable) for outcome in outcomes)
-        blocker.execute("ROLLBACK")
+    disk = threading.Event()
+    stalled = store._thread.submit(disk.wait)
+    begun = asyncio.create_task(store.commit([Create(key("begun"), {})]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(store.commit([Create(key(f"w{n}"), {})])) for n in range(3)]
+    outcomes = await asyncio.gather(begun, *waiting, return_exceptions=True)
+    assert all(isinstance(outcome, StoreTimeout) for outcome in outcomes)
+    disk.set()
+    stalled.result()
+    await store.commit([Create(key("later"), {})])
+    assert [document.key.id for document in await store.query(Query("t", "batches"))] == ["begun", "later"]
+    await store.close()
+
+
+async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "store.db")
+    commits = [asyncio.create_task(store.commit([Put(key(f"{n}"), {})])) for n in range(MAX_QUEUE + 10)]
+    outcomes = await asyncio.gather(*commits, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+    assert len(refused) == 10
+    assert await store.count(Query("t", "batches")) == MAX_QUEUE
     await store.close()
 
 
