@@ -108,7 +108,7 @@ class SqliteStore:
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         self._check_open()
-        work = CommitWork(self._prepared(writes))
+        work = CommitWork(await self._prepared(writes))
         async with within(self._clock, self._budget.write_timeout, StoreTimeout):
             return await self._writer.run(work)
 
@@ -134,13 +134,15 @@ class SqliteStore:
         if self._closing is not None:
             raise StoreUnavailable("The store is closed.")
 
-    def _prepared(self, writes: Sequence[Write]) -> list[Prepared]:
+    async def _prepared(self, writes: Sequence[Write]) -> list[Prepared]:
         if not 0 < len(writes) <= MAX_WRITES:
             raise ValueError(f"a commit has 1 to {MAX_WRITES} writes")
         if len({write.key for write in writes}) != len(writes):
             raise ValueError("a commit writes each key at most once")
         prepared, total = [], 0
-        for write in writes:
+        for number, write in enumerate(writes, 1):
+            if number % _TOGETHER == 0:
+                await asyncio.sleep(0)  # a large batch lets others run in between
             check_key(write.key)
             if isinstance(write, Delete):
                 prepared.append(Prepared(write, "", _NO_ENTRIES))
