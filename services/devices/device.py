@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from bas.devices.v2.devices_pb2 import (
     DEVICE_STATUS_DISABLED,
@@ -64,17 +65,29 @@ def updated(current: Device, patch: Device, mask: FieldMask, now: datetime) -> D
     changed = apply_update(current, patch, mask)
     if changed == current:
         return None
-    changed.update_time.FromDatetime(now)
+    _forward(changed.update_time, now)
     return changed
 
 
 def turn(device: Device, status: DeviceStatus.ValueType, reason: str, now: datetime) -> None:
-    """Change the status in place; the times move with it."""
+    """Change the status in place; the times move with it, and never back."""
+    _forward(device.update_time, now)
     if device.status != status:
         device.status = status
-        device.status_time.FromDatetime(now)
+        device.status_time.CopyFrom(device.update_time)
     device.status_reason = reason
-    device.update_time.FromDatetime(now)
+
+
+def same_but_for_last_seen(one: Device, other: Device) -> bool:
+    """Whether a change is only that the device was seen: that moves it in no list and no count, which may then lag by
+    their TTL."""
+    seen = Device()
+    seen.CopyFrom(one)
+    seen.etag = other.etag
+    seen.ClearField("last_seen_time")
+    if other.HasField("last_seen_time"):
+        seen.last_seen_time.CopyFrom(other.last_seen_time)
+    return seen == other
 
 
 def settable(device_id: str, current: DeviceStatus.ValueType, wanted: DeviceStatus.ValueType) -> None:
@@ -103,3 +116,11 @@ def duplicates(ids: Sequence[str]) -> set[int]:
             again.add(position)
         seen.add(device_id)
     return again
+
+
+def _forward(time: Timestamp, now: datetime) -> None:
+    """Set to now, unless another replica's clock was ahead of ours: a time that was shown does not go back."""
+    moment = Timestamp()
+    moment.FromDatetime(now)
+    if (moment.seconds, moment.nanos) > (time.seconds, time.nanos):
+        time.CopyFrom(moment)

@@ -73,5 +73,8 @@ def _limits(config: Config) -> Limits:
 
 
 def _watch_gap(config: Config) -> int:
-    """How long no replica may have looked before heartbeats may have been lost: three sweeps."""
-    return max(1000, round(config.devices.sweep_interval * 3000))
+    """How long nobody may have looked before heartbeats may be missing: what a device can be unheard for and still beat
+    once more before it would be offline, and never less than it takes sweeps to come round."""
+    devices = config.devices
+    spare = devices.offline_after - 2 * devices.heartbeat_interval
+    return round(1000 * max(2.0, spare, 3 * devices.sweep_interval))

@@ -187,8 +187,7 @@ class DeviceStore:
         """The one place where an existing device changes; versions decide between two who try."""
         device = after.device
         key = document_key(after.tenant, device.device_id)
-        # A flush of last_seen_time alone moves no device in or out of a list or count: they may lag by their TTL.
-        listed = device.update_time != before.device.update_time
+        listed = not rules.same_but_for_last_seen(before.device, device)
         write = Update(key, fields_of(after), version=before.version)
         committed = await self._written(after.tenant, [device.device_id], [write], listed=listed)
         version = committed.versions[0]

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from chassis.clock import Clock, SystemClock
 from chassis.config import Config, Redis, Seconds, Store
 from chassis.context import Call, Caller
 from chassis.module import Parts, ServiceModule
-from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
+from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Update, Write
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
 from services.devices.filters import SCHEMA
@@ -28,13 +28,14 @@ __all__ = ["own_valkey", "valkey", "valkey_server"]
 
 
 class CountingStore:
-    """A store that counts what is written, and can be made to fail."""
+    """A store that counts what is written, and can be made to fail, or to be careless."""
 
     def __init__(self, inner: DocumentStore) -> None:
         self._inner = inner
         self.commits = 0
         self.written: list[Key] = []
         self.failure: Exception | None = None
+        self.ignore_versions = False
 
     async def get(self, key: Key) -> Document | None:
         return await self._inner.get(key)
@@ -51,6 +52,8 @@ class CountingStore:
     async def commit(self, writes: Sequence[Write]) -> Committed:
         if self.failure is not None:
             raise self.failure
+        if self.ignore_versions:
+            writes = [replace(write, version=None) if isinstance(write, Update) else write for write in writes]
         committed = await self._inner.commit(writes)
         self.commits += 1
         self.written += [write.key for write in writes]

@@ -101,6 +101,17 @@ async def test_racing_looks_at_one_device_turn_it_once(
     assert store.commits == written + 1
 
 
+async def test_it_would_turn_more_often_without_versions(
+    devices: Devices, store: CountingStore, clock: FakeClock
+) -> None:
+    """A seeded bug: the check above must be able to fail."""
+    await watch(devices, clock, OFFLINE_AFTER - 5)
+    await clock.advance(5)
+    store.ignore_versions = True
+    turned = await asyncio.gather(*(devices.sweep._look_into("acme", "d1") for _ in range(10)))
+    assert sum(turned) > 1
+
+
 async def test_disabled_removed_and_never_seen_devices_are_left_alone(
     devices: Devices, store: CountingStore, clock: FakeClock
 ) -> None:

@@ -74,7 +74,7 @@ async def test_a_clock_that_was_ahead_does_not_pin_its_readings(devices: Devices
 async def test_the_oldest_go_when_there_are_too_many(devices: Devices) -> None:
     await create(devices)
     for start in range(0, MOST_READINGS, 32):
-        await report(devices, **{f"n{n}": number(n, at=1000 + n) for n in range(start, start + 32)})
+        await report(devices, "d1", **{f"n{n}": number(n, at=1000 + n) for n in range(start, start + 32)})
     readings = (await report(devices, last=number(0, at=5000))).readings
     assert len(readings) == MOST_READINGS
     assert "n0" not in readings

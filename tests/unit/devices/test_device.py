@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from bas.devices.v2.devices_pb2 import (
     DEVICE_STATUS_DISABLED,
@@ -78,6 +79,30 @@ def test_the_status_time_moves_only_with_the_status() -> None:
     rules.turn(device, DEVICE_STATUS_DISABLED, "", later)
     assert device.status_time.ToDatetime(UTC) == later
     assert not device.status_reason
+
+
+def test_times_that_were_shown_do_not_go_back() -> None:
+    device = rules.registered("d1", Device(), NOW)
+    rules.turn(device, DEVICE_STATUS_ONLINE, "", NOW.replace(microsecond=0))
+    assert device.update_time.ToDatetime(UTC) == device.status_time.ToDatetime(UTC) == NOW
+    changed = rules.updated(device, Device(type="x"), FieldMask(), NOW.replace(year=2020))
+    assert changed is not None
+    assert changed.update_time.ToDatetime(UTC) == NOW
+
+
+def test_being_seen_is_told_from_a_change() -> None:
+    before = rules.registered("d1", Device(), NOW)
+    seen = rules.registered("d1", Device(etag="x"), NOW)
+    seen.last_seen_time.FromDatetime(NOW)
+    assert rules.same_but_for_last_seen(before, seen)
+    assert rules.same_but_for_last_seen(seen, before)
+    rules.turn(seen, DEVICE_STATUS_ONLINE, "", NOW)
+    assert not rules.same_but_for_last_seen(before, seen)
+
+
+def test_an_update_that_changes_nothing_is_none() -> None:
+    device = rules.registered("d1", Device(type="x"), NOW)
+    assert rules.updated(device, Device(type="x"), FieldMask(paths=["type"]), NOW) is None
 
 
 def test_duplicates_are_the_later_ones() -> None:
