@@ -19,7 +19,8 @@ async def health(address: str, config: Grpc, *, credential: tuple[tuple[str, str
     try:
         answer = await check(health_pb2.HealthCheckRequest(), timeout=within, metadata=credential)
     except grpc.aio.AioRpcError as problem:
-        return f"{problem.code().name}: {problem.details()}"
+        silent = problem.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return "no answer" if silent else f"{problem.code().name}: {problem.details()}"
     finally:
         await channel.close()
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

@@ -30,7 +30,7 @@ from launcher.supervisor import PartError, Supervisor
 from launcher.targets import GATEWAY, PRESENT, SERVICES, addresses
 from launcher.valkey_part import VALKEY, ValkeyPart
 
-_START_BOUND: Final = 60.0
+_START_BOUND: Final = 30.0
 _POLL: Final = 0.03
 # Together under 5 s, which is what a person at the keyboard was promised.
 _GATEWAY_GRACE: Final = 2.5

@@ -72,7 +72,8 @@ class Platform:
     async def start(self) -> None:
         """`bas up` until its banner."""
         self.spawn()
-        await eventually(lambda: UP in self.out or self.ended, "the banner of `bas up`", within=START_BOUND)
+        # `bas up` itself gives up before we do, and then says why.
+        await eventually(lambda: UP in self.out or self.ended, "banner or end of `bas up`", within=START_BOUND)
         assert UP in self.out, f"exit code {self.process.returncode}:\n{self.err}"
 
     @property
