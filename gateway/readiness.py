@@ -1,12 +1,14 @@
 """Which upstreams are ready, asked in the background so that a probe never waits."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Final
 
 from chassis.clock import Clock
 from gateway.upstream import Upstreams
 
+_LOG: Final = logging.getLogger("bas.gateway")
 INTERVAL: Final = 0.5
 TIMEOUT: Final = 1.0
 
@@ -39,7 +41,11 @@ class Readiness:
     async def _poll(self, name: str) -> None:
         upstream = self._upstreams[name]
         while True:
-            answers = [await upstream.ready(service, TIMEOUT) for service in self._services.get(name, ("",))]
+            try:
+                answers = [await upstream.ready(service, TIMEOUT) for service in self._services.get(name, ("",))]
+            except Exception:  # noqa: BLE001 - the outermost layer of this task: were it to end, the answer would stay what it is
+                _LOG.exception("the readiness of %s cannot be asked for", name)
+                answers = [False]
             if all(answers):
                 self._ready.add(name)
             else:

@@ -18,7 +18,7 @@ _SETTING: Final = "BAS_GATEWAY_PORT"
 
 
 class GatewayServer:
-    """Binds in the constructor, so that a taken port is known before anything else is started."""
+    """Binds when it is made, so that a taken port is known before anything else is started."""
 
     def __init__(self, config: GatewayConfig) -> None:
         """Raises PortTaken or CannotListen (ConfigError), naming the setting to change."""

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from chassis.channel import open_channel
 from chassis.clock import SystemClock
 from chassis.config import Config, Gateway
 from chassis.context import Caller
@@ -16,6 +17,7 @@ from chassis.errors import unauthenticated
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.server import GatewayServer
+from gateway.upstream import GrpcUpstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 
 TOKEN = "Bearer good"
@@ -75,13 +77,13 @@ async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIte
     """A gateway before `devices`, on free ports."""
     config = Config(gateway=Gateway(port=0, max_body=MAX_BODY, cors_origins=("https://app.example",)))
     metrics = Metrics()
-    async with serve_devices(devices) as (upstream, device_server):
+    async with serve_devices(devices) as device_server:
         gateway = build(
             config,
             clock=SystemClock(),
             verifier=OneToken(),
             metrics=metrics,
-            upstreams={"devices": upstream},
+            upstreams={"devices": GrpcUpstream(open_channel(f"127.0.0.1:{device_server.port}", config.grpc))},
             random_bytes=counted_bytes(),
             body_seconds=body_seconds,
         )
@@ -90,6 +92,7 @@ async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIte
         try:
             yield Running(devices, device_server, server, metrics)
         finally:
+            devices.release.set()
             await server.stop()
 
 

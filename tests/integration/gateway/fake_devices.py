@@ -1,3 +1,4 @@
+# ruff: noqa: N802 - gRPC names the methods
 """A device service for the gateway's tests: a real gRPC server on the generated base, devices in a dict."""
 
 import asyncio
@@ -13,7 +14,6 @@ from grpc_health.v1.health import aio as health_aio
 from bas.devices.v2 import devices_pb2, devices_service_pb2, devices_service_pb2_grpc
 from chassis import errors
 from chassis.interceptors.status import STATUS_CODES, trailers_of
-from gateway.upstream import GrpcUpstream
 
 SERVICE = "bas.devices.v2.DeviceService"
 
@@ -28,6 +28,7 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
         self.devices: dict[str, devices_pb2.Device] = {}
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str | bytes]] = []
+        self.seconds_left: list[float] = []
         self.fail: errors.ApiError | None = None
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -36,6 +37,7 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
     async def _enter(self, request: Any, context: Any) -> None:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
+        self.seconds_left.append(context.time_remaining())
         if self.fail is not None:
             await self._abort(context, self.fail)
 
@@ -104,6 +106,10 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
         await self._enter(request, context)
         return devices_pb2.Telemetry(device_id=request.device_id, readings=request.readings)
 
+    async def GetTelemetry(self, request: Any, context: Any) -> devices_pb2.Telemetry:
+        await self._enter(request, context)
+        return devices_pb2.Telemetry(device_id=request.device_id)
+
     async def BatchCreateDevices(self, request: Any, context: Any) -> devices_service_pb2.BatchCreateDevicesResponse:
         await self._enter(request, context)
         return devices_service_pb2.BatchCreateDevicesResponse()
@@ -114,18 +120,17 @@ class DeviceServer:
 
     def __init__(self, devices: FakeDevices) -> None:
         self._devices = devices
-        self._port = 0
+        self.port = 0
         self._server: grpc.aio.Server | None = None
         self.health = health_aio.HealthServicer()
 
-    async def start(self) -> int:
+    async def start(self) -> None:
         self._server = grpc.aio.server()
         devices_service_pb2_grpc.add_DeviceServiceServicer_to_server(self._devices, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         await self.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
-        return self._port
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -134,15 +139,11 @@ class DeviceServer:
 
 
 @asynccontextmanager
-async def serve_devices(devices: FakeDevices) -> AsyncIterator[tuple[GrpcUpstream, DeviceServer]]:
+async def serve_devices(devices: FakeDevices) -> AsyncIterator[DeviceServer]:
     server = DeviceServer(devices)
-    port = await server.start()
-    channel = grpc.aio.insecure_channel(
-        f"127.0.0.1:{port}", options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.use_local_subchannel_pool", 1)]
-    )
+    await server.start()
     try:
-        yield GrpcUpstream(channel), server
+        yield server
     finally:
         devices.release.set()
-        await channel.close()
         await server.stop()

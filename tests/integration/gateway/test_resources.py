@@ -6,7 +6,6 @@ import pytest
 from bas.devices.v2 import devices_pb2
 from tests.integration.gateway.conftest import Running
 
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

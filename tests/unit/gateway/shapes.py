@@ -29,7 +29,7 @@ class Shapes:
         """The google runtime's class of a message."""
         pool = descriptor_pool.DescriptorPool()
         for file in FileDescriptorSet.FromString(self.descriptors).file:
-            pool.Add(file)  # type: ignore[no-untyped-call]
+            pool.Add(file)
         return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 

@@ -35,13 +35,13 @@ class Google:
     def __init__(self, descriptors: bytes) -> None:
         self._pool = descriptor_pool.DescriptorPool()
         for file in FileDescriptorSet.FromString(descriptors).file:
-            self._pool.Add(file)  # type: ignore[no-untyped-call]
+            self._pool.Add(file)
 
     def __call__(self, name: str) -> Any:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
 
 
-def value(draw: st.DrawFn, field: FieldDescriptor, depth: int) -> Any:
+def value(draw: st.DrawFn, field: FieldDescriptor, depth: int) -> Any:  # noqa: PLR0911 - a table of kinds
     kind = field.cpp_type
     if kind in _INTEGERS:
         return draw(_INTEGERS[kind])
@@ -81,7 +81,7 @@ def fill(draw: st.DrawFn, message: Any, depth: int = 0) -> None:
     elif name in ("google.protobuf.Value", "google.protobuf.Struct", "google.protobuf.ListValue"):
         leaf = st.none() | st.booleans() | st.integers(-(2**40), 2**40).map(float) | _TEXT
         tree = st.recursive(leaf, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2))
-        wanted = {
+        wanted: dict[str, st.SearchStrategy[Any]] = {
             "Value": tree,
             "Struct": st.dictionaries(_TEXT, tree, max_size=2),
             "ListValue": st.lists(tree, max_size=2),

@@ -1,9 +1,10 @@
 """Path templates: grammar, variables and percent-encoding."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib.parse import quote
 
 from gateway.transcoding.template import MalformedPercent, TemplateError, compile_template, decode
 
