@@ -47,16 +47,14 @@ async def run_until_signal(
 ) -> None:
     """Start `components` in order, call `ready`, wait for SIGTERM, SIGINT or `stop`, then stop them in reverse.
 
-    One that fails to start stops those before it and is raised. A second signal ends the wait for calls in progress.
+    One that fails to start stops those before it and is raised. Stopping is bounded, so a further signal changes
+    nothing.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     log = structlog.get_logger("bas.runtime")
-    task = asyncio.current_task()
 
     def on_signal(number: int) -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
         stop.set()
         log.info("stopping", signal=signal.Signals(number).name)
 
@@ -124,7 +122,8 @@ class Services:
         await _quietly(self._server.stop, "drain")
         for loop in self._loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._loops:
+            await asyncio.wait(self._loops, timeout=_CLOSE)
         for module in self._modules:
             if module.close is not None:
                 await _quietly(module.close, f"close of {module.name}", _CLOSE)

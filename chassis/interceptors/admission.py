@@ -59,6 +59,8 @@ class Gate:
     clock: Clock
     deadline: Deadline
     random_bytes: Callable[[int], bytes]
+    log_calls: bool = False
+    """Whether every call is a debug line, not only the slow and the broken ones."""
 
 
 Admit = Callable[[ServerContext, Progress], None]

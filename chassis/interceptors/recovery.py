@@ -17,14 +17,14 @@ _SLOW: Final = 1.0
 
 class Recovery:
     """Recovery and error mapping of one method. `default_deadline` (seconds) is what the method is expected to take at
-    most: a unary call above it is reported as slow."""
+    most: a unary call above it is reported as slow. `verbose` reports every call."""
 
     __slots__ = ("_log", "slow_after", "verbose")
 
-    def __init__(self, path: str, default_deadline: float | None) -> None:
+    def __init__(self, path: str, default_deadline: float | None, *, verbose: bool = False) -> None:
         self._log = structlog.get_logger("bas.rpc").bind(method=path)
         self.slow_after = math.inf if default_deadline is None else min(default_deadline, _SLOW)
-        self.verbose = False
+        self.verbose = verbose
 
     def fail(self, rpc: ServerContext, progress: Progress, problem: BaseException) -> None:
         """Put the status of `problem` on the call. Raises `problem` where the call is over already: its caller has gone,
@@ -35,7 +35,7 @@ class Recovery:
         try:
             message, trailers = message_of(error), trailers_of(error, progress.request_id)
         except ValueError as unencodable:  # an unpaired surrogate in a message
-            self._log.error("error not encodable", exc_info=unencodable, request_id=progress.request_id)  # noqa: TRY400
+            self._log.error("error not encodable", exc_info=unencodable, request_id=progress.request_id)
             error = internal()
             message, trailers = message_of(error), trailers_of(error, progress.request_id)
         progress.code = error.code.name

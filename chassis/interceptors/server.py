@@ -71,7 +71,8 @@ class _Steps:
         self.metrics = MethodMetrics(metrics, "server", method.path, kind)
         self.clock = gate.clock.monotonic
         self.admit = admission(gate, method.path, method.policy, streams=streams)
-        recovery = Recovery(method.path, None if streams else method.policy.default_deadline)
+        expected = None if streams else method.policy.default_deadline
+        recovery = Recovery(method.path, expected, verbose=gate.log_calls)
         self.fail = recovery.fail
         self.parse = _parser(method.request, validate)
         self.finish = _finisher(self.metrics, recovery, self.clock)

@@ -1,11 +1,12 @@
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.auth import keys, tokens
 from chassis.auth.keys import KeySet
@@ -73,7 +74,7 @@ async def words(*texts: str) -> AsyncIterator[str]:
 
 async def refused(call: Any) -> ApiError:
     """The error that an awaited call, or the reading of a stream, ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:  # noqa: PT012 - the shape decides how it is awaited
         if hasattr(call, "__aiter__"):
             async for _ in call:
                 pass
@@ -90,6 +91,13 @@ def make_server(
     chain = ServerChain(gate, metrics, lambda _descriptor: refuse_bad)
     module = ServiceModule("echo", echo.DESCRIPTOR, servicer)
     return GrpcServer([module], chain, config, host=host, port=port, setting="BAS_ECHO_PORT")
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[Any]:
+    """What is logged in a test, as a list of events."""
+    with capture_logs() as events:
+        yield events
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tests.support import echo
 from tests.support.eventually import eventually
 
 SHAPES: dict[str, Callable[[Running], Any]] = {
-    "unary": lambda it: lambda text, **more: it.unary()(text, **more),
+    "unary": lambda it: it.unary(),
     "server_stream": lambda it: lambda text, **more: it.server_stream()(text[:1] if text != "bad" else text, **more),
     "client_stream": lambda it: lambda text, **more: it.client_stream()(words(text), **more),
     "bidi_stream": lambda it: lambda text, **more: it.bidi_stream()(words(text), **more),
@@ -163,6 +163,33 @@ async def test_an_unknown_exception_shows_nothing_of_itself(running: Running, sh
     got = await refused(call_of(running, shape)("x", metadata=running.bearer()))
     assert (got.code, got.reason) == (Code.INTERNAL, "INTERNAL")
     assert "secret" not in got.message
+
+
+async def test_what_is_our_fault_is_logged_once_with_its_stack_and_the_rest_is_not(
+    running: Running, logged: Any
+) -> None:
+    async def fail(text: str) -> str:
+        raise RuntimeError(text) if text == "ours" else not_found("device", "d1")
+
+    running.echo.act = fail
+    metadata = (*running.bearer(), ("x-request-id", "r-3"))
+    await refused(running.unary()("theirs", metadata=metadata))
+    await refused(running.unary()("ours", metadata=metadata))
+    (line,) = logged
+    assert (line["event"], line["request_id"], line["method"]) == ("call failed", "r-3", f"/{echo.NAME}/Unary")
+    assert isinstance(line["exc_info"], RuntimeError)
+    assert running.bearer()[0][1] not in str(logged)
+
+
+async def test_a_slow_call_is_one_line(running: Running, logged: Any) -> None:
+    async def slow(text: str) -> str:
+        await asyncio.sleep(0.12)
+        return text
+
+    running.echo.act = slow
+    await running.unary("Quick")("x", metadata=running.bearer(), timeout=1)
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["code"]) == ("call", "info", "OK")
 
 
 async def test_an_unencodable_message_is_an_internal_error_not_a_hang(running: Running) -> None:
@@ -406,3 +433,20 @@ async def test_the_server_goes_on_after_all_of_it(running: Running) -> None:
 async def _forever(_text: str) -> str:
     await asyncio.Event().wait()
     return ""
+
+
+async def test_these_tests_can_fail_a_handler_without_the_chain_hangs_on_a_leak() -> None:
+    """The seeded bug: gRPC alone sends no status for a CancelledError that nobody asked for."""
+
+    async def leak(_raw: bytes, _rpc: Any) -> bytes:
+        raise asyncio.CancelledError
+
+    server = grpc.aio.server()
+    handlers = {"Unary": grpc.unary_unary_rpc_method_handler(leak)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(echo.NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary(f"/{echo.NAME}/Unary")
+        assert (await refused(call(b"", timeout=0.5))).code is Code.DEADLINE_EXCEEDED
+    await server.stop(None)

@@ -1,6 +1,7 @@
 """A process: components in order, background loops owned, stopped by a signal, nothing left."""
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -144,10 +145,10 @@ async def test_a_loop_that_fails_runs_again_later_and_later(held: KeySet) -> Non
     await eventually(lambda: len(runs) == 1, "the loop has run")
     for wait in (0.1, 0.2, 0.4, 0.8):
         await clock.advance(wait)
-    waits = [round(later - earlier, 3) for earlier, later in zip(runs, runs[1:], strict=False)]
+    waits = [round(later - earlier, 3) for earlier, later in itertools.pairwise(runs)]
     assert waits == [0.1, 0.2, 0.4, 0.8]
     await clock.advance(300)
-    assert max(later - earlier for earlier, later in zip(runs, runs[1:], strict=False)) == pytest.approx(30)
+    assert max(later - earlier for earlier, later in itertools.pairwise(runs)) == pytest.approx(30)
     await made.stop()
     after = len(runs)
     await clock.advance(100)

@@ -41,7 +41,7 @@ async def ask(channel: grpc.aio.Channel, service: str, **question: Any) -> refle
         yield reflection_pb2.ServerReflectionRequest(host="h", **question)
 
     (answer,) = [answer async for answer in reflection(channel, service)(questions())]
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 @pytest.mark.parametrize("version", [V1, ALPHA])
@@ -124,7 +124,7 @@ async def test_channelz_knows_the_server(running: Running) -> None:
 @pytest.mark.parametrize(("setting", "host", "is_open"), [
     ("auto", "127.0.0.1", True), ("auto", "0.0.0.0", False), ("on", "0.0.0.0", True), ("off", "127.0.0.1", False),
 ])  # fmt: skip
-async def test_who_needs_no_credential_is_configured(held: KeySet, setting: str, host: str, is_open: bool) -> None:
+async def test_who_needs_no_credential_is_configured(held: KeySet, setting: str, host: str, *, is_open: bool) -> None:
     server = make_server(echo.Echo(), held, Metrics(), config=Grpc(reflection=setting), host=host)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -205,7 +205,7 @@ async def test_a_stop_lets_calls_finish_and_refuses_new_ones(running: Running) -
     await asyncio.sleep(0.1)
     assert not stopping.done()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{running.server.port}") as late:
-        again = late.unary_unary(f"/{echo.NAME}/Unary")
+        again: Any = late.unary_unary(f"/{echo.NAME}/Unary")
         assert (await refused(again(b"", metadata=running.bearer(), timeout=1))).code in {
             Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED,
         }  # fmt: skip

@@ -121,6 +121,18 @@ def test_forgeries_are_refused(name: str) -> None:
     assert refusal(FORGED[name]()) == "TOKEN_INVALID"
 
 
+def test_these_tests_can_fail_a_trusting_verifier_takes_some_of_them() -> None:
+    """The seeded bug: a verifier that believes what a token says of itself."""
+    taken = set()
+    for name, forge in FORGED.items():
+        try:
+            jwt.decode(forge(), options={"verify_signature": False, "verify_exp": False})
+        except jwt.PyJWTError:
+            continue
+        taken.add(name)
+    assert {"foreign key, same kid", "alg none, signed", "HS256 with the public key", "unknown kid"} <= taken
+
+
 @pytest.mark.parametrize("index", range(0, 300, 11))
 def test_a_flipped_character_is_refused(index: int) -> None:
     token = signed(claims())

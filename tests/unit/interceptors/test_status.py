@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chassis.errors import ApiError, Code, Violation
 from chassis.interceptors.status import DETAILS_KEY, STATUS_CODES, error_of, message_of, trailers_of
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
 def failure(error: ApiError, request_id: str = "r") -> AioRpcError:
