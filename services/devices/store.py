@@ -5,6 +5,7 @@ then the answer. Cached: `dev:{<tenant>/<device>}` (the serialized Device, etag 
 `dev:list:{<tenant>}` and `dev:count:{<tenant>}` (see `listing.py`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -208,10 +209,10 @@ class DeviceStore:
                 await self._invalidate(tenant, device_ids, listed=listed)
 
     async def _invalidate(self, tenant: str, device_ids: Sequence[str], *, listed: bool) -> None:
-        await self._cached.invalidate(*(f"{tenant}/{device_id}" for device_id in device_ids))
-        if listed:
-            for group in self._groups:
-                await group.invalidate(tenant)
+        keys = (f"{tenant}/{device_id}" for device_id in device_ids)
+        groups = self._groups if listed else ()
+        # Together: they share a round trip, and the caller waits for it.
+        await asyncio.gather(self._cached.invalidate(*keys), *(group.invalidate(tenant) for group in groups))
 
     def _remember(self, tenant: str) -> None:
         if len(self._known_tenants) >= KNOWN_TENANTS:

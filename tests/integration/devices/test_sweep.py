@@ -186,6 +186,23 @@ async def test_an_empty_restart_of_the_cache_makes_nobody_offline(
             assert (await get(devices, "talking")).status == DEVICE_STATUS_ONLINE
 
 
+async def test_an_old_snapshot_of_the_cache_makes_nobody_offline(
+    devices: Devices, valkey: Valkey, clock: FakeClock
+) -> None:
+    snapshot = {key: valkey.command("DUMP", key) for key in valkey.command("KEYS", "{hb:*")}
+    for sequence in range(2, 12):
+        await watch(devices, clock, 30)
+        await beat(devices, "d1", "b1", sequence)
+    assert await count(devices) == {"ONLINE": 1, "OFFLINE": 2}
+    await beat(devices, "d2", "b1", 2)
+    for key, value in snapshot.items():
+        valkey.command("RESTORE", key, 0, value, "REPLACE")
+    assert await watch(devices, clock, OFFLINE_AFTER - 5) == 0
+    await beat(devices, "d1", "b1", 12)
+    assert await watch(devices, clock, 5) == 1, "d2 was silent all the while"
+    assert (await get(devices, "d1")).status == DEVICE_STATUS_ONLINE
+
+
 async def test_heartbeats_that_reach_a_replica_without_the_cache_count(
     devices: Devices, store: CountingStore, own_valkey: Valkey, clock: FakeClock
 ) -> None:
