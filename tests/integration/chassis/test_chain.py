@@ -442,7 +442,7 @@ async def test_these_tests_can_fail_a_handler_without_the_chain_hangs_on_a_leak(
         raise asyncio.CancelledError
 
     server = grpc.aio.server()
-    handlers = {"Unary": grpc.unary_unary_rpc_method_handler(leak)}
+    handlers: dict[str, Any] = {"Unary": grpc.unary_unary_rpc_method_handler(leak)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(echo.NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
