@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -13,15 +14,21 @@ from chassis.interceptors.status import STATUS_CODES, message_of, trailers_of
 _OURS: Final = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
 """Codes that say that we, not the caller or the weather, are at fault: logged with their stack."""
 _SLOW: Final = 1.0
+_QUIET: Final = 1.0
 
 
 class Recovery:
     """Recovery and error mapping of one method. `default_deadline` (seconds) is what the method is expected to take at
     most: a unary call above it is reported as slow. `verbose` reports every call."""
 
-    __slots__ = ("_log", "slow_after", "verbose")
+    __slots__ = ("_clock", "_log", "_quiet_until", "_unsaid", "slow_after", "verbose")
 
-    def __init__(self, path: str, default_deadline: float | None, *, verbose: bool = False) -> None:
+    def __init__(
+        self, path: str, default_deadline: float | None, clock: Callable[[], float], *, verbose: bool = False
+    ) -> None:
+        self._clock = clock
+        self._quiet_until = -math.inf
+        self._unsaid = 0
         self._log = structlog.get_logger("bas.rpc").bind(method=path)
         self.slow_after = math.inf if default_deadline is None else min(default_deadline, _SLOW)
         self.verbose = verbose
@@ -44,9 +51,19 @@ class Recovery:
         rpc.set_trailing_metadata(trailers)
 
     def report(self, progress: Progress, elapsed: float) -> None:
-        """One line for a call that took long, or for any where every call is logged."""
-        say = self._log.info if elapsed >= self.slow_after else self._log.debug
-        say("call", code=progress.code, seconds=round(elapsed, 6), request_id=progress.request_id)
+        """One line for a call that took long, at most one a second: in an outage all of them do. Or a debug line for any
+        call, where all are logged."""
+        what = {"code": progress.code, "seconds": round(elapsed, 6), "request_id": progress.request_id}
+        if self.verbose:
+            self._log.debug("call", **what)
+        if elapsed < self.slow_after:
+            return
+        now = self._clock()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        self._log.info("slow call", **what, unsaid=self._unsaid)
+        self._quiet_until, self._unsaid = now + _QUIET, 0
 
     def _error_of(self, rpc: ServerContext, progress: Progress, problem: BaseException) -> ApiError:
         if isinstance(problem, asyncio.CancelledError):

@@ -72,7 +72,7 @@ class _Steps:
         self.clock = gate.clock.monotonic
         self.admit = admission(gate, method.path, method.policy, streams=streams)
         expected = None if streams else method.policy.default_deadline
-        recovery = Recovery(method.path, expected, verbose=gate.log_calls)
+        recovery = Recovery(method.path, expected, gate.clock.monotonic, verbose=gate.log_calls)
         self.fail = recovery.fail
         self.parse = _parser(method.request, validate)
         self.finish = _finisher(self.metrics, recovery, self.clock)

@@ -181,15 +181,15 @@ async def test_what_is_our_fault_is_logged_once_with_its_stack_and_the_rest_is_n
     assert running.bearer()[0][1] not in str(logged)
 
 
-async def test_a_slow_call_is_one_line(running: Running, logged: Any) -> None:
+async def test_slow_calls_are_told_once_a_second(running: Running, logged: Any) -> None:
     async def slow(text: str) -> str:
         await asyncio.sleep(0.12)
         return text
 
     running.echo.act = slow
-    await running.unary("Quick")("x", metadata=running.bearer(), timeout=1)
+    await asyncio.gather(*(running.unary("Quick")("x", metadata=running.bearer(), timeout=1) for _ in range(5)))
     (line,) = logged
-    assert (line["event"], line["log_level"], line["code"]) == ("call", "info", "OK")
+    assert (line["event"], line["log_level"], line["code"]) == ("slow call", "info", "OK")
 
 
 async def test_an_unencodable_message_is_an_internal_error_not_a_hang(running: Running) -> None:
