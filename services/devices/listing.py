@@ -1,7 +1,6 @@
 """Pages and counts of a tenant's devices, cached as groups: one change of any device makes all of a tenant's pages and
 counts unreadable at once (`dev:list:{<tenant>}`, `dev:count:{<tenant>}`)."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +10,7 @@ from chassis.api import paging
 from chassis.api.paging import PageTokens
 from chassis.cache.port import Loaded
 from chassis.cache.readthrough import GroupReadThrough
+from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.store.port import Document, DocumentStore, Filter, Op, Order, Query, Value
 from services.devices import device as rules
@@ -81,7 +81,7 @@ class DeviceLists:
                 Query(tenant, COLLECTION, (Filter("status", Op.EQ, DeviceStatus.Name(status)), *others))
                 for status in asked
             )
-            figures = await asyncio.gather(*(self._documents.count(query) for query in queries))
+            figures = await together(self._documents.count(query) for query in queries)
             for status, figure in zip(asked, figures, strict=True):
                 response.counts[DeviceStatus.Name(status)] = figure
             response.total = sum(figures)

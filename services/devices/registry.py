@@ -1,6 +1,5 @@
 """Registering devices, one or many, and changing what was registered."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +17,7 @@ from bas.devices.v2.devices_service_pb2 import (
 from bas.problem.v2.problem_pb2 import FieldViolation, Problem
 from chassis.api.ids import etag_of, new_id
 from chassis.api.validation import compile_validator
+from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code, Violation, already_exists, invalid_argument
 from chassis.store.port import Create, DocumentExists
@@ -139,7 +139,7 @@ class Registry:
 
     async def _taken(self, tenant: str, items: "dict[int, _Item]", stumbled: ApiError) -> dict[int, Device | ApiError]:
         """The outcomes of those that cannot be created: a repetition gets its first answer, a stranger is refused."""
-        answers = await asyncio.gather(*(self._first_answer(tenant, item) for item in items.values()))
+        answers = await together(self._first_answer(tenant, item) for item in items.values())
         outcomes = {at: answer for at, answer in zip(items, answers, strict=True) if answer is not None}
         taken = await self._store.existing(tenant, [item.device.device_id for item in items.values()])
         if isinstance(stumbled, DeviceExists):

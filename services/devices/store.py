@@ -5,7 +5,6 @@ then the answer. Cached: `dev:{<tenant>/<device>}` (the serialized Device, etag 
 `dev:list:{<tenant>}` and `dev:count:{<tenant>}` (see `listing.py`).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -14,6 +13,7 @@ from bas.devices.v2.devices_pb2 import DEVICE_STATUS_OFFLINE, DEVICE_STATUS_ONLI
 from chassis.api.ids import etag_matches, etag_of
 from chassis.cache.port import Loaded, ReadThrough
 from chassis.cache.readthrough import GroupReadThrough
+from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.errors import ApiError, already_exists, etag_mismatch, not_found
 from chassis.store.port import (
@@ -212,7 +212,7 @@ class DeviceStore:
         keys = (f"{tenant}/{device_id}" for device_id in device_ids)
         groups = self._groups if listed else ()
         # Together: they share a round trip, and the caller waits for it.
-        await asyncio.gather(self._cached.invalidate(*keys), *(group.invalidate(tenant) for group in groups))
+        await together([self._cached.invalidate(*keys), *(group.invalidate(tenant) for group in groups)])
 
     def _remember(self, tenant: str) -> None:
         if len(self._known_tenants) >= KNOWN_TENANTS:

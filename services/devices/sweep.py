@@ -6,7 +6,6 @@ looked at: a heartbeat in between is seen, one after that commits (`presence.flu
 While the cache is away, or its memory is too young, nobody is declared offline.
 """
 
-import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.errors import ApiError
 from chassis.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class Sweep:
         for _ in range(CLAIMS_A_SHARD):
             full: list[int] = []
             for asked in _parts(shards):
-                claims = await asyncio.gather(*(self._heartbeats.claim(shard, CLAIMED_AT_ONCE) for shard in asked))
+                claims = await together(self._heartbeats.claim(shard, CLAIMED_AT_ONCE) for shard in asked)
                 turned += await self._look_into_all(list(itertools.chain.from_iterable(claims)))
                 full += [shard for shard, claimed in zip(asked, claims, strict=True) if len(claimed) == CLAIMED_AT_ONCE]
             if not full:
@@ -93,7 +93,7 @@ class Sweep:
     async def _look_into_all(self, devices: Sequence[tuple[str, str]]) -> int:
         turned = 0
         for some in _parts(devices):
-            turned += sum(await asyncio.gather(*(self._look_into(*device) for device in some)))
+            turned += sum(await together(self._look_into(*device) for device in some))
         return turned
 
     async def _look_into(self, tenant: str, device_id: str) -> int:

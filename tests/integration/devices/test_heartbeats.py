@@ -192,6 +192,20 @@ async def test_without_the_cache_the_store_is_written_now_and_then(
             assert store.commits == written + 2, "an old one is old for the store, too"
 
 
+async def test_a_stalled_cache_costs_a_heartbeat_time_and_nothing_else(
+    store: CountingStore, own_valkey: Valkey, clock: FakeClock
+) -> None:
+    async with replica(store, own_valkey, clock, presence=clock) as devices:
+        with devices.tenant("acme"):
+            await create(devices)
+            own_valkey.pause()
+            try:
+                assert (await beat(devices, boot="b1", sequence=1)).status == DEVICE_STATUS_ONLINE
+                assert (await get(devices)).status == DEVICE_STATUS_ONLINE
+            finally:
+                own_valkey.resume()
+
+
 LIMITS = Limits(interval=30_000, offline_after=90_000, flush_interval=60_000)
 
 BEATS = st.lists(
