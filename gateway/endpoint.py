@@ -5,9 +5,10 @@ from typing import Final
 from urllib.parse import quote
 
 from chassis.errors import ApiError, Violation, internal, invalid_field, unimplemented
+from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
 from gateway.problems import NO_STORE, Headers, precondition_failed
-from gateway.request import Departure, Request
+from gateway.request import Request
 from gateway.transcoding.binding import NO_EXTRAS, Binder, Extras
 from gateway.transcoding.codec import BadValue, Codec, Decoded
 from gateway.transcoding.names import json_path
@@ -31,6 +32,7 @@ class Endpoint:
         "_call",
         "_created_id",
         "_deadline",
+        "_departures",
         "_etag",
         "_longest",
         "_reads",
@@ -42,13 +44,22 @@ class Endpoint:
     )
 
     def __init__(
-        self, route: Route, binder: Binder, codec: Codec, call: UnaryCall | None, *, has_etag: bool, default: float
+        self,
+        route: Route,
+        binder: Binder,
+        codec: Codec,
+        call: UnaryCall | None,
+        *,
+        departures: Departures,
+        has_etag: bool,
+        default: float,
     ) -> None:
         method, policy = route.method, route.method.policy
         self.route = route
         self.open = bool(policy.credential)
         self.takes_body = binder.takes_body
         self._binder = binder
+        self._departures = departures
         self._call = call
         self._response = None if method.response == _EMPTY else codec[method.response]
         self._etag = has_etag
@@ -65,7 +76,7 @@ class Endpoint:
         message = self._binder.bind(raw, request.query, body, extras)
         seconds = request.timeout()
         seconds = self._deadline if seconds is None else min(seconds, self._longest)
-        departure = Departure(request.receive)
+        departure = self._departures.watch(request.receive)
         try:
             data = await call(message, seconds, request.metadata())
         except ApiError as error:
@@ -77,7 +88,7 @@ class Endpoint:
                 raise
             raise ClientLeft from None
         finally:
-            departure.end()
+            self._departures.leave(departure)
         return self._answer(request, data)
 
     def _available(self) -> UnaryCall:

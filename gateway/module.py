@@ -1,5 +1,6 @@
 """Wiring: configuration, verifier, metrics and upstreams in; the application, and what runs beside it, out."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,7 @@ from chassis.telemetry.metrics import Metrics
 from gateway.app import App
 from gateway.auth import Authenticator, TokenVerifier
 from gateway.cors import Cors
+from gateway.departure import Departures
 from gateway.endpoint import Endpoint
 from gateway.pages import Pages
 from gateway.readiness import Readiness
@@ -66,6 +68,7 @@ def build(
     tables = route_tables(schema.methods)
     versions = Versions(Version(name, table, (retirements or {}).get(name)) for name, table in tables.items())
     checker = BodyChecker(schema, codec)
+    departures = Departures()
     endpoints: dict[int, Endpoint] = {}
     binders: list[tuple[Route, Binder]] = []
     for table in tables.values():
@@ -77,6 +80,7 @@ def build(
                 binder,
                 codec,
                 deployed.unary(route.method.service, route.method.path),
+                departures=departures,
                 has_etag="etag" in schema.messages[route.method.response].by_name,
                 default=config.deadline.default,
             )
@@ -93,11 +97,17 @@ def build(
         cors=Cors(config.gateway.cors_origins),
         metrics=metrics,
         clock=clock,
-        new_id=lambda: random_bytes(12).hex(),
+        new_id=_ids(random_bytes),
         max_body=config.gateway.max_body,
         body_seconds=body_seconds,
     )
     return Gateway(app, readiness, deployed)
+
+
+def _ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
+    """Request ids, unique among all gateways by a random beginning; they are no secret."""
+    beginning, counter = random_bytes(8).hex(), itertools.count(1)
+    return lambda: f"{beginning}-{next(counter):x}"
 
 
 def _services(schema: Schema) -> dict[str, tuple[str, ...]]:

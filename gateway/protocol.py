@@ -22,12 +22,15 @@ _TOO_LARGE: Final = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. The size of a head is counted by what arrives, not by its headers: that costs nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._in_head = False
         self._head = 0
+        self._arrived = 0
         self._discarded = 0
+        self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,30 +42,26 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._arrived = len(data)
         super().data_received(data)
-        if self._refused and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+        if self._in_head:
+            self._head += len(data)
+            if self._head > HEAD_BYTES:
+                self._refuse()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head = True
         self._head = 0
         self._discarded = 0
         if self._head_timer is None:
             self._arm()
 
-    def on_url(self, url: bytes) -> None:
-        self._head += len(url)
-        if self._head <= HEAD_BYTES:
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head += len(name) + len(value) + 4
-        if self._head <= HEAD_BYTES:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._disarm()
+        self._in_head = False
+        if self._head + self._arrived > HEAD_BYTES and self._head_size() > HEAD_BYTES:
+            self._refuse()
         if not self._refused:
             super().on_headers_complete()
 
@@ -79,9 +78,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
-    @property
-    def _refused(self) -> bool:
-        return self._head > HEAD_BYTES
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self) -> None:
+        if not self._refused and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        self._refused = True
 
     def _arm(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)

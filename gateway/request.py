@@ -106,40 +106,5 @@ class Request:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-class Departure:
-    """Cancels the task that waits for an upstream when the client goes away.
-
-    The watch begins only after a moment: most calls are over by then, and a task for each would cost them a tenth of
-    their time.
-    """
-
-    __slots__ = ("_owner", "_receive", "_timer", "_watch", "happened")
-
-    DELAY: Final = 0.02
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._owner = asyncio.current_task()
-        self._watch: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(self.DELAY, self._begin)
-        self.happened = False
-
-    def end(self) -> None:
-        """Stop watching."""
-        self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-
-    def _begin(self) -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.happened = True
-        if self._owner is not None:
-            self._owner.cancel()
-
-
 def _sane(text: str) -> bool:
     return len(text) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(text)
