@@ -87,7 +87,7 @@ def build(
     readiness = Readiness(deployed, _services(schema), clock)
 
     def document() -> bytes:
-        return openapi_document(schema, binders)
+        return openapi_document(schema, binders, retirements or ())
 
     app = App(
         versions=versions,

@@ -2,6 +2,7 @@
 answered request's body is still read."""
 
 import asyncio
+import json
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,14 +12,18 @@ HEAD_SECONDS: Final = 10.0
 DISCARDED_BYTES: Final = 16 * 1024 * 1024
 """A refused body is read on up to here, so that the client sees the answer rather than a reset connection."""
 
-_PROBLEM: Final = (
-    b'{"type":"urn:bas:problem:HEAD_TOO_LARGE","title":"Request Header Fields Too Large","status":431,'
-    b'"detail":"The request line and headers are larger than 32 KiB.","instance":"","code":"HEAD_TOO_LARGE"}'
+
+def _answer(status: int, title: str, code: str, detail: str) -> bytes:
+    document = {"type": f"urn:bas:problem:{code}", "title": title, "status": status, "detail": detail}
+    body = json.dumps(document | {"instance": "", "code": code}).encode()
+    head = f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+
+
+_TOO_LARGE: Final = _answer(
+    431, "Request Header Fields Too Large", "HEAD_TOO_LARGE", "The request line and headers are larger than 32 KiB."
 )
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-    b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)
-)
+_NO_HTTP: Final = _answer(400, "Bad Request", "MALFORMED_REQUEST", "This is not a valid HTTP/1.1 request.")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -77,6 +82,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._refused:
             super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        del msg
+        if not self.transport.is_closing():
+            self.transport.write(_NO_HTTP)
+            self.transport.close()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

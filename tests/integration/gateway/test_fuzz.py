@@ -93,6 +93,7 @@ def test_no_request_is_a_server_error() -> None:
 async def test_what_is_no_http_is_refused(junk: bytes) -> None:
     async with serve(FakeDevices()) as running:
         answer = await exchange(running.server.port, junk + b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 4") or answer == b""
+        assert answer.startswith(b"HTTP/1.1 4"), answer
+        assert b"application/problem+json" in answer
         async with httpx.AsyncClient() as client:
             assert (await client.get(running.url + "/healthz")).status_code == 200
