@@ -138,12 +138,12 @@ class Store:
 class CacheTtl:
     session_ttl: Seconds = setting(Seconds(1800), "longest life of a cached session", 1, 1800)
     profile_ttl: Seconds = setting(Seconds(60), "life of a cached user profile", 1, 3600)
-    device_ttl: Seconds = setting(Seconds(60), "life of a cached device", 1, 60)
+    device_ttl: Seconds = setting(Seconds(45), "life of a cached device", 1, 60)
     list_ttl: Seconds = setting(Seconds(30), "life of a cached first page of devices", 1, 60)
     count_ttl: Seconds = setting(Seconds(30), "life of a cached device count", 1, 60)
     telemetry_ttl: Seconds = setting(Seconds(30), "life of a telemetry snapshot", 1, 3600)
     negative_ttl: Seconds = setting(Seconds(3), "life of a cached absence", 0.1, 30)
-    lease_ttl: Seconds = setting(Seconds(10), "life of a fill lease; longer than the longest load", 1, 300)
+    lease_ttl: Seconds = setting(Seconds(5), "life of a fill lease; longer than the longest load", 1, 300)
     jitter: float = setting(0.10, "share by which every TTL is varied, both ways", 0.0, 0.5)
 
 

@@ -111,7 +111,7 @@ class _Compiler:
     def _repeated(self, field: FieldDescriptor, *, required: bool) -> _Check:
         name, rules = field.name, rules_of(field)
         amount = _amount(rules, "items", required=required)
-        item = self._item(field, rules)
+        item = None if rules.each_by_itself else self._item(field, rules)
         unique = rules.unique_items
 
         def repeated(message: Any, prefix: str, found: list[Violation]) -> None:
@@ -119,7 +119,7 @@ class _Compiler:
             problem = amount(len(items))
             if problem:
                 found.append(Violation(prefix + name, problem))
-            if not items or problem:
+            if not items or problem or item is None:
                 return
             if unique and len(set(items)) != len(items):
                 found.append(Violation(prefix + name, "must not have the same item twice"))

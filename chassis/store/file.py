@@ -32,8 +32,8 @@ CREATE TABLE entries (
   PRIMARY KEY (number, prefix, suffix)
 ) WITHOUT ROWID;
 CREATE TABLE indexes (number INTEGER PRIMARY KEY AUTOINCREMENT, definition TEXT NOT NULL UNIQUE);
-CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, commit_time INTEGER NOT NULL);
-INSERT INTO state VALUES (1, 0, 0);
+CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), commit_time INTEGER NOT NULL);
+INSERT INTO state VALUES (1, 0);
 """
 
 

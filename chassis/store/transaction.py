@@ -51,38 +51,40 @@ class Prepared:
 
 
 class Transaction:
-    """One open write transaction, with the counters that make versions and commit times grow."""
+    """One open write transaction, with the commit time, which grows and is every version."""
 
     def __init__(self, connection: sqlite3.Connection, indexes: Indexes, clock: Clock) -> None:
         self._connection = connection
         self._indexes = indexes
         self._clock = clock
-        self._version, self._time = connection.execute("SELECT version, commit_time FROM state").fetchone()
-        self._saved = (self._version, self._time)
+        (self._time,) = connection.execute("SELECT commit_time FROM state").fetchone()
+        self._saved = self._time
 
     def begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def seal(self) -> None:
-        """Write down the counters, if anything was stamped."""
-        if self._saved != (self._version, self._time):
-            self._connection.execute("UPDATE state SET version=?, commit_time=?", (self._version, self._time))
+        """Write down the time, if anything was stamped."""
+        if self._saved != self._time:
+            self._connection.execute("UPDATE state SET commit_time=?", (self._time,))
 
     def commit(self) -> None:
         """Make it durable: returns after the disk has confirmed, or at once when nothing was changed."""
         self._connection.execute("COMMIT")
-        self._saved = (self._version, self._time)
+        self._saved = self._time
 
     def rollback(self) -> None:
         if self._connection.in_transaction:  # SQLite may have rolled back by itself, for want of space
             self._connection.execute("ROLLBACK")
-        self._version, self._time = self._saved
+        self._time = self._saved
 
     def stamp(self) -> tuple[str, datetime]:
-        """A version and a time that no commit of this file had before."""
-        self._version += 1
+        """A version and a time that no commit of this file had before.
+
+        The version is the time, as Firestore's is: a counter would tell each tenant how much the others write.
+        """
         self._time = max(microseconds(self._clock.now()), self._time + 1)
-        return str(self._version), EPOCH + timedelta(microseconds=self._time)
+        return str(self._time), EPOCH + timedelta(microseconds=self._time)
 
     def now(self) -> datetime:
         return self._clock.now().astimezone(UTC)

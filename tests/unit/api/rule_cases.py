@@ -146,6 +146,8 @@ def reachable(descriptor: Any, path: str = "", depth: int = 0, parent: Parent = 
         inner = value.message_type
         if inner is None or inner.full_name in TIMES or depth == DEEPEST or not inner.full_name.startswith("bas."):
             continue
+        if _rules(field).each_by_itself:
+            continue
         if _is_map(field):
             yield from reachable(inner, f'{path}{field.name}["k"].', depth + 1, _into_map(parent, field.name, inner))
         elif field.is_repeated:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bas.annotations.v2 import annotations_pb2 as annotations
 from bas.devices.v2 import devices_pb2, devices_service_pb2
+from bas.events.v2 import events_pb2, events_service_pb2
 from chassis.api import validation
 from chassis.api.formats import Lengths, text_check
 from chassis.api.validation import MAX_VIOLATIONS, Validator, compile_validator
@@ -16,6 +17,7 @@ from tests.unit.api.rule_cases import BAD_TEXT, GOOD_TEXT, cases, request_types
 
 REQUESTS = request_types()
 BATCH = compile_validator(devices_service_pb2.BatchCreateDevicesRequest.DESCRIPTOR)
+PUBLISH = compile_validator(events_service_pb2.PublishEventsRequest.DESCRIPTOR)
 CREATE_REQUEST = devices_service_pb2.CreateDeviceRequest.DESCRIPTOR
 CREATE = compile_validator(CREATE_REQUEST)
 
@@ -69,10 +71,16 @@ def device(**fields: object) -> devices_pb2.Device:
     return devices_pb2.Device(**fields)  # type: ignore[arg-type]  # test data, by name
 
 
+def event(**fields: object) -> events_pb2.CloudEvent:
+    return events_pb2.CloudEvent(**({"id": "e", "source": "s", "type": "t"} | fields))  # type: ignore[arg-type]  # as above
+
+
 def test_paths_lead_to_the_item_and_the_entry() -> None:
-    devices = [device(), device(), device(labels={"ok": "1", "k\x00": "v"}), device(labels={"site": "\x85"})]
-    found = violations(BATCH, devices_service_pb2.BatchCreateDevicesRequest(devices=devices))
-    assert [violation.field for violation in found] == ['devices[2].labels["k\\u0000"]', 'devices[3].labels["site"]']
+    request = events_service_pb2.PublishEventsRequest(events=[event(), event(), event(subject="\x85")])
+    request.events[1].extensions["ok"].string_value = "1"
+    request.events[1].extensions["k\x00"].string_value = "v"
+    found = violations(PUBLISH, request)
+    assert [violation.field for violation in found] == ['events[1].extensions["k\\u0000"]', "events[2].subject"]
     assert found[1].description == "must not have control characters; there is U+0085 at position 1"
 
 
@@ -83,8 +91,15 @@ def test_all_that_is_wrong_is_told_at_once_up_to_a_bound() -> None:
         "device.type",
         "request_id",
     ]
-    many = devices_service_pb2.BatchCreateDevicesRequest(devices=[device(device_id="a b")] * 100)
-    assert len(violations(BATCH, many)) == MAX_VIOLATIONS
+    many = events_service_pb2.PublishEventsRequest(events=[event(type="a b")] * 100)
+    assert len(violations(PUBLISH, many)) == MAX_VIOLATIONS
+
+
+def test_items_that_are_answered_one_by_one_do_not_refuse_the_request() -> None:
+    request = devices_service_pb2.BatchCreateDevicesRequest(devices=[device(device_id="a b")] * 500)
+    assert not violations(BATCH, request)
+    request.devices.append(device())
+    assert [violation.field for violation in violations(BATCH, request)] == ["devices"]
 
 
 def test_output_only_fields_are_ignored_with_everything_in_them() -> None:

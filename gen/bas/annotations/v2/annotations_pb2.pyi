@@ -241,6 +241,7 @@ class FieldRules(_message.Message):
     MAX_SECONDS_FIELD_NUMBER: _builtins.int
     REJECT_UNSPECIFIED_FIELD_NUMBER: _builtins.int
     UNIQUE_ITEMS_FIELD_NUMBER: _builtins.int
+    EACH_BY_ITSELF_FIELD_NUMBER: _builtins.int
     format: Global___Format.ValueType
     """The characters of a string, of each item of a repeated string, or of each value of a map of
     strings.
@@ -273,6 +274,10 @@ class FieldRules(_message.Message):
     """The zero of an enum is refused even where the field may be left out; for repeated enums."""
     unique_items: _builtins.bool
     """No two items of a repeated scalar are the same."""
+    each_by_itself: _builtins.bool
+    """The method answers for each item by itself: the rules of an item are checked by the service, item
+    by item, and one that breaks them does not refuse the request.
+    """
     def __init__(
         self,
         *,
@@ -291,10 +296,11 @@ class FieldRules(_message.Message):
         max_seconds: _builtins.int | None = ...,
         reject_unspecified: _builtins.bool = ...,
         unique_items: _builtins.bool = ...,
+        each_by_itself: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_seconds", b"_max_seconds", "_maximum", b"_maximum", "_min_seconds", b"_min_seconds", "_minimum", b"_minimum", "max_seconds", b"max_seconds", "maximum", b"maximum", "min_seconds", b"min_seconds", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_seconds", b"_max_seconds", "_maximum", b"_maximum", "_min_seconds", b"_min_seconds", "_minimum", b"_minimum", "format", b"format", "key_format", b"key_format", "key_max_length", b"key_max_length", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "max_seconds", b"max_seconds", "maximum", b"maximum", "min_items", b"min_items", "min_length", b"min_length", "min_seconds", b"min_seconds", "minimum", b"minimum", "reject_unspecified", b"reject_unspecified", "unique_items", b"unique_items", "value_max_bytes", b"value_max_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_seconds", b"_max_seconds", "_maximum", b"_maximum", "_min_seconds", b"_min_seconds", "_minimum", b"_minimum", "each_by_itself", b"each_by_itself", "format", b"format", "key_format", b"key_format", "key_max_length", b"key_max_length", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "max_seconds", b"max_seconds", "maximum", b"maximum", "min_items", b"min_items", "min_length", b"min_length", "min_seconds", b"min_seconds", "minimum", b"minimum", "reject_unspecified", b"reject_unspecified", "unique_items", b"unique_items", "value_max_bytes", b"value_max_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_seconds: _TypeAlias = _typing.Literal["max_seconds"]  # noqa: Y015
     _WhichOneofArgType__max_seconds: _TypeAlias = _typing.Literal["_max_seconds", b"_max_seconds"]  # noqa: Y015

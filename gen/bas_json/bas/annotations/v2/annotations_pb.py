@@ -120,7 +120,7 @@ class MethodPolicy(Message[_MethodPolicyFields]):
         created_id: str
         idempotency_field: str
 
-_FieldRulesFields: TypeAlias = Literal["format", "min_length", "max_length", "max_bytes", "min_items", "max_items", "key_format", "key_max_length", "value_max_bytes", "minimum", "maximum", "min_seconds", "max_seconds", "reject_unspecified", "unique_items"]
+_FieldRulesFields: TypeAlias = Literal["format", "min_length", "max_length", "max_bytes", "min_items", "max_items", "key_format", "key_max_length", "value_max_bytes", "minimum", "maximum", "min_seconds", "max_seconds", "reject_unspecified", "unique_items", "each_by_itself"]
 
 class FieldRules(Message[_FieldRulesFields]):
     """
@@ -232,9 +232,16 @@ class FieldRules(Message[_FieldRulesFields]):
             ```proto
             bool unique_items = 15;
             ```
+        each_by_itself:
+            The method answers for each item by itself: the rules of an item are checked by the service, item
+            by item, and one that breaks them does not refuse the request.
+
+            ```proto
+            bool each_by_itself = 16;
+            ```
     """
 
-    __slots__ = ("format", "min_length", "max_length", "max_bytes", "min_items", "max_items", "key_format", "key_max_length", "value_max_bytes", "minimum", "maximum", "min_seconds", "max_seconds", "reject_unspecified", "unique_items")
+    __slots__ = ("format", "min_length", "max_length", "max_bytes", "min_items", "max_items", "key_format", "key_max_length", "value_max_bytes", "minimum", "maximum", "min_seconds", "max_seconds", "reject_unspecified", "unique_items", "each_by_itself")
 
     if TYPE_CHECKING:
 
@@ -256,6 +263,7 @@ class FieldRules(Message[_FieldRulesFields]):
             max_seconds: int | None = None,
             reject_unspecified: bool = False,
             unique_items: bool = False,
+            each_by_itself: bool = False,
         ) -> None:
             pass
 
@@ -274,6 +282,7 @@ class FieldRules(Message[_FieldRulesFields]):
         max_seconds: int
         reject_unspecified: bool
         unique_items: bool
+        each_by_itself: bool
 
 class Credential(Enum):
     """
@@ -459,7 +468,7 @@ extend google.protobuf.FieldOptions { optional bool personal = 50402 [json_name 
 
 
 _DESC = file_desc(
-    b'\n$bas/annotations/v2/annotations.proto\x12\x12bas.annotations.v2\x1a google/protobuf/descriptor.proto"\xeb\x02\n\x0cMethodPolicy\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12>\n\ncredential\x18\x02 \x01(\x0e2\x1e.bas.annotations.v2.CredentialR\ncredential\x12/\n\x05retry\x18\x03 \x01(\x0e2\x19.bas.annotations.v2.RetryR\x05retry\x12.\n\x13default_deadline_ms\x18\x04 \x01(\x05R\x11defaultDeadlineMs\x12&\n\x0fmax_deadline_ms\x18\x05 \x01(\x05R\rmaxDeadlineMs\x12\x16\n\x06cached\x18\x06 \x01(\x08R\x06cached\x12\x18\n\x07created\x18\x07 \x01(\x08R\x07created\x12\x1d\n\ncreated_id\x18\x08 \x01(\tR\tcreatedId\x12+\n\x11idempotency_field\x18\t \x01(\tR\x10idempotencyField"\xf2\x04\n\nFieldRules\x122\n\x06format\x18\x01 \x01(\x0e2\x1a.bas.annotations.v2.FormatR\x06format\x12\x1d\n\nmin_length\x18\x02 \x01(\x05R\tminLength\x12\x1d\n\nmax_length\x18\x03 \x01(\x05R\tmaxLength\x12\x1b\n\tmax_bytes\x18\x04 \x01(\x05R\x08maxBytes\x12\x1b\n\tmin_items\x18\x05 \x01(\x05R\x08minItems\x12\x1b\n\tmax_items\x18\x06 \x01(\x05R\x08maxItems\x129\n\nkey_format\x18\x07 \x01(\x0e2\x1a.bas.annotations.v2.FormatR\tkeyFormat\x12$\n\x0ekey_max_length\x18\x08 \x01(\x05R\x0ckeyMaxLength\x12&\n\x0fvalue_max_bytes\x18\t \x01(\x05R\rvalueMaxBytes\x12\x1d\n\x07minimum\x18\n \x01(\x01H\x00R\x07minimum\x88\x01\x01\x12\x1d\n\x07maximum\x18\x0b \x01(\x01H\x01R\x07maximum\x88\x01\x01\x12$\n\x0bmin_seconds\x18\x0c \x01(\x03H\x02R\nminSeconds\x88\x01\x01\x12$\n\x0bmax_seconds\x18\r \x01(\x03H\x03R\nmaxSeconds\x88\x01\x01\x12-\n\x12reject_unspecified\x18\x0e \x01(\x08R\x11rejectUnspecified\x12!\n\x0cunique_items\x18\x0f \x01(\x08R\x0buniqueItemsB\n\n\x08_minimumB\n\n\x08_maximumB\x0e\n\x0c_min_secondsB\x0e\n\x0c_max_seconds*F\n\nCredential\x12\x1a\n\x16CREDENTIAL_UNSPECIFIED\x10\x00\x12\x1c\n\x18CREDENTIAL_SESSION_TOKEN\x10\x01*u\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x0e\n\nRETRY_SAFE\x10\x01\x12\x19\n\x15RETRY_WITH_REQUEST_ID\x10\x02\x12\x13\n\x0fRETRY_WITH_ETAG\x10\x03\x12\x15\n\x11RETRY_WITH_CURSOR\x10\x04*\xae\x01\n\x06Format\x12\x16\n\x12FORMAT_UNSPECIFIED\x10\x00\x12\r\n\tFORMAT_ID\x10\x01\x12\x0f\n\x0bFORMAT_TEXT\x10\x02\x12\x10\n\x0cFORMAT_EMAIL\x10\x03\x12\x10\n\x0cFORMAT_TOKEN\x10\x04\x12\x10\n\x0cFORMAT_SCOPE\x10\x05\x12\r\n\tFORMAT_IP\x10\x06\x12\x11\n\rFORMAT_FIELDS\x10\x07\x12\x14\n\x10FORMAT_ATTRIBUTE\x10\x08:Z\n\x06policy\x18\xe0\x89\x03 \x01(\x0b2 .bas.annotations.v2.MethodPolicy\x12\x1e.google.protobuf.MethodOptionsR\x06policy:U\n\x05rules\x18\xe1\x89\x03 \x01(\x0b2\x1e.bas.annotations.v2.FieldRules\x12\x1d.google.protobuf.FieldOptionsR\x05rules:;\n\x08personal\x18\xe2\x89\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x08personalb\x06proto3',
+    b'\n$bas/annotations/v2/annotations.proto\x12\x12bas.annotations.v2\x1a google/protobuf/descriptor.proto"\xeb\x02\n\x0cMethodPolicy\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12>\n\ncredential\x18\x02 \x01(\x0e2\x1e.bas.annotations.v2.CredentialR\ncredential\x12/\n\x05retry\x18\x03 \x01(\x0e2\x19.bas.annotations.v2.RetryR\x05retry\x12.\n\x13default_deadline_ms\x18\x04 \x01(\x05R\x11defaultDeadlineMs\x12&\n\x0fmax_deadline_ms\x18\x05 \x01(\x05R\rmaxDeadlineMs\x12\x16\n\x06cached\x18\x06 \x01(\x08R\x06cached\x12\x18\n\x07created\x18\x07 \x01(\x08R\x07created\x12\x1d\n\ncreated_id\x18\x08 \x01(\tR\tcreatedId\x12+\n\x11idempotency_field\x18\t \x01(\tR\x10idempotencyField"\x98\x05\n\nFieldRules\x122\n\x06format\x18\x01 \x01(\x0e2\x1a.bas.annotations.v2.FormatR\x06format\x12\x1d\n\nmin_length\x18\x02 \x01(\x05R\tminLength\x12\x1d\n\nmax_length\x18\x03 \x01(\x05R\tmaxLength\x12\x1b\n\tmax_bytes\x18\x04 \x01(\x05R\x08maxBytes\x12\x1b\n\tmin_items\x18\x05 \x01(\x05R\x08minItems\x12\x1b\n\tmax_items\x18\x06 \x01(\x05R\x08maxItems\x129\n\nkey_format\x18\x07 \x01(\x0e2\x1a.bas.annotations.v2.FormatR\tkeyFormat\x12$\n\x0ekey_max_length\x18\x08 \x01(\x05R\x0ckeyMaxLength\x12&\n\x0fvalue_max_bytes\x18\t \x01(\x05R\rvalueMaxBytes\x12\x1d\n\x07minimum\x18\n \x01(\x01H\x00R\x07minimum\x88\x01\x01\x12\x1d\n\x07maximum\x18\x0b \x01(\x01H\x01R\x07maximum\x88\x01\x01\x12$\n\x0bmin_seconds\x18\x0c \x01(\x03H\x02R\nminSeconds\x88\x01\x01\x12$\n\x0bmax_seconds\x18\r \x01(\x03H\x03R\nmaxSeconds\x88\x01\x01\x12-\n\x12reject_unspecified\x18\x0e \x01(\x08R\x11rejectUnspecified\x12!\n\x0cunique_items\x18\x0f \x01(\x08R\x0buniqueItems\x12$\n\x0eeach_by_itself\x18\x10 \x01(\x08R\x0ceachByItselfB\n\n\x08_minimumB\n\n\x08_maximumB\x0e\n\x0c_min_secondsB\x0e\n\x0c_max_seconds*F\n\nCredential\x12\x1a\n\x16CREDENTIAL_UNSPECIFIED\x10\x00\x12\x1c\n\x18CREDENTIAL_SESSION_TOKEN\x10\x01*u\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x0e\n\nRETRY_SAFE\x10\x01\x12\x19\n\x15RETRY_WITH_REQUEST_ID\x10\x02\x12\x13\n\x0fRETRY_WITH_ETAG\x10\x03\x12\x15\n\x11RETRY_WITH_CURSOR\x10\x04*\xae\x01\n\x06Format\x12\x16\n\x12FORMAT_UNSPECIFIED\x10\x00\x12\r\n\tFORMAT_ID\x10\x01\x12\x0f\n\x0bFORMAT_TEXT\x10\x02\x12\x10\n\x0cFORMAT_EMAIL\x10\x03\x12\x10\n\x0cFORMAT_TOKEN\x10\x04\x12\x10\n\x0cFORMAT_SCOPE\x10\x05\x12\r\n\tFORMAT_IP\x10\x06\x12\x11\n\rFORMAT_FIELDS\x10\x07\x12\x14\n\x10FORMAT_ATTRIBUTE\x10\x08:Z\n\x06policy\x18\xe0\x89\x03 \x01(\x0b2 .bas.annotations.v2.MethodPolicy\x12\x1e.google.protobuf.MethodOptionsR\x06policy:U\n\x05rules\x18\xe1\x89\x03 \x01(\x0b2\x1e.bas.annotations.v2.FieldRules\x12\x1d.google.protobuf.FieldOptionsR\x05rules:;\n\x08personal\x18\xe2\x89\x03 \x01(\x08\x12\x1d.google.protobuf.FieldOptionsR\x08personalb\x06proto3',
     [
         descriptor_pb.desc(),
     ],
