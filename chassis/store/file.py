@@ -6,12 +6,13 @@ Everything here blocks and runs on the writer's thread while a store opens or cl
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 from chassis.store.faults import is_corrupt, translated
-from chassis.store.indexes import CompiledIndex, Definition, ExpiryIndex, Indexes, definitions
+from chassis.store.indexes import Indexes, compiled, definitions
 from chassis.store.port import Schema, StoreCorrupt, StoreUnavailable
 from chassis.store.values import unpack
 
@@ -65,7 +66,7 @@ class StoreFile:
 
 def open_file(path: Path, schema: Schema) -> StoreFile:
     """Raises StoreUnavailable (the folder, or another process) or StoreCorrupt; then nothing has been written."""
-    wanted = definitions(schema)
+    wanted = definitions(schema)  # refuses a schema before anything is touched
     lock = _lock(path)
     connection: sqlite3.Connection | None = None
     try:
@@ -77,7 +78,7 @@ def open_file(path: Path, schema: Schema) -> StoreFile:
         if not _has_tables(connection):
             connection.executescript(f"BEGIN;{_TABLES}PRAGMA application_id={_APPLICATION};"
                                      f"PRAGMA user_version={FORMAT};COMMIT;")  # fmt: skip
-        indexes = _reconcile(connection, wanted)
+        indexes = _reconcile(connection, schema, wanted)
         # From here on calls run on the event loop: who finds the file busy is refused and tries again.
         connection.execute("PRAGMA busy_timeout=0")
     except sqlite3.Error as failure:
@@ -158,40 +159,27 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
-def _reconcile(connection: sqlite3.Connection, wanted: dict[str, Definition]) -> Indexes:
+def _reconcile(connection: sqlite3.Connection, schema: Schema, wanted: Iterable[str]) -> Indexes:
     """Drop the indexes that are no longer declared and fill the new ones, all or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     there = dict(connection.execute("SELECT definition, number FROM indexes").fetchall())
-    for definition in there.keys() - wanted.keys():
+    for definition in there.keys() - set(wanted):
         connection.execute("DELETE FROM entries WHERE number=?", (there[definition],))
         connection.execute("DELETE FROM indexes WHERE number=?", (there[definition],))
-    for definition in sorted(wanted.keys() - there.keys()):
+    for definition in sorted(set(wanted) - there.keys()):
         connection.execute("INSERT INTO indexes (definition) VALUES (?)", (definition,))
     numbers = dict(connection.execute("SELECT definition, number FROM indexes").fetchall())
-    _fill(connection, _compile({text: wanted[text] for text in wanted.keys() - there.keys()}, numbers))
+    _fill(connection, compiled(schema, {text: numbers[text] for text in numbers.keys() - there.keys()}))
     connection.execute("COMMIT")
-    return _compile(wanted, numbers)
-
-
-def _compile(wanted: dict[str, Definition], numbers: dict[str, int]) -> Indexes:
-    declared, expiry = [], []
-    for definition, what in wanted.items():
-        number = numbers[definition]
-        if isinstance(what, tuple):
-            expiry.append(ExpiryIndex(number, *what))
-        else:
-            declared.append(CompiledIndex(number, what))
-    return Indexes(declared, expiry)
+    return compiled(schema, numbers)
 
 
 def _fill(connection: sqlite3.Connection, missing: Indexes) -> None:
     for tenant, collection, body in connection.execute("SELECT tenant, collection, body FROM documents"):
         if missing.covers(collection):
             document = unpack(tenant, collection, body)
-            connection.executemany(
-                "INSERT INTO entries VALUES (?,?,?,?)",
-                [(e.number, e.prefix, e.suffix, e.ref) for e in missing.entries(document.key, document.fields)],
-            )
+            entries = missing.entries(document.key, document.fields)
+            connection.executemany("INSERT INTO entries VALUES (?,?,?,?)", entries)
 
 
 def _refusal(path: Path, failure: sqlite3.Error) -> Exception:

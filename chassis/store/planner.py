@@ -27,7 +27,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """The entries of `runs` with start ≤ suffix < stop, merged by suffix, of which `residual` is still to be checked.
+    """The entries of `runs` with start ≤ suffix < stop, merged by suffix (`backwards`: from the last to the first), of
+    which `residual` is still to be checked.
 
     No document is in two runs. No runs: no document can match.
     """
@@ -37,6 +38,7 @@ class IndexPlan:
     start: bytes
     stop: bytes
     residual: tuple[Filter, ...]
+    backwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,7 @@ class Planner:
             raise UndeclaredQuery("A range filter applies to the first ordered field: order by it first.")
         if not query.filters and not query.order:
             return ScanPlan(str(query.after[0]) if query.after else "")
-        usable = self._usable(query, (query.order,))
-        start = b"" if query.after is None else _behind(query)
-        return _plan(query, ranged, usable, start)
+        return _plan(query, ranged, self._usable(query, (query.order,)))
 
     def count(self, query: Query) -> IndexPlan | ScanPlan:
         """As `page`, for a query whose order is not looked at."""
@@ -76,7 +76,7 @@ class Planner:
         orders: tuple[tuple[Order, ...], ...] = ((),)
         if ranged:
             orders = ((Order(ranged[0].field),), (Order(ranged[0].field, descending=True),))
-        return _plan(query, ranged, self._usable(query, orders), b"")
+        return _plan(query, ranged, self._usable(query, orders))
 
     def _usable(self, query: Query, orders: Sequence[tuple[Order, ...]]) -> CompiledIndex:
         """The index that answers most of the filters, when the indexes that fit cover them all between them."""
@@ -125,14 +125,17 @@ def _worth(index: CompiledIndex, query: Query) -> tuple[int, int]:
     return len(set(index.columns) & exact), len(index.columns)
 
 
-def _plan(query: Query, ranged: Sequence[Filter], index: CompiledIndex, start: bytes) -> IndexPlan:
+def _plan(query: Query, ranged: Sequence[Filter], index: CompiledIndex) -> IndexPlan:
     runs, answered = _runs(query, index)
-    low, stop = _bounds(ranged, index.order)
+    start, stop = _bounds(ranged, index.kept)
+    if query.after is not None:
+        seen = ordered(index.kept, query.after[:-1], str(query.after[-1]))
+        start, stop = (start, min(stop, seen)) if index.backwards else (max(start, seen + b"\x00"), stop)
     done = {id(item) for item in answered}  # by identity: Filter(f, EQ, 1) equals Filter(f, EQ, True)
     residual = tuple(item for item in query.filters if id(item) not in done and item.op not in RANGES)
     if any(incomparable(item.value) and item.op not in {Op.EQ, Op.NE} for item in query.filters):
         runs = ()
-    return IndexPlan(index.number, runs, max(low, start), stop, residual)
+    return IndexPlan(index.number, runs, start, stop, residual, index.backwards)
 
 
 def _runs(query: Query, index: CompiledIndex) -> tuple[tuple[Run, ...], list[Filter]]:
@@ -188,8 +191,3 @@ def _bounds(ranged: Sequence[Filter], order: Sequence[Order]) -> tuple[bytes, by
         else:
             low, stop = max(low, first), min(stop, point + END if inclusive else point)
     return low, stop
-
-
-def _behind(query: Query) -> bytes:
-    after = query.after or ()
-    return ordered(query.order, after[:-1], str(after[-1])) + b"\x00"

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from chassis.store.faults import translated
@@ -99,22 +100,22 @@ class Reader:
 
     def _walk(self, query: Query, plan: IndexPlan, limit: int | None) -> list[Stored]:
         found: list[Stored] = []
-        start = plan.start
         while limit is None or len(found) < limit:
             left = _CHUNK if limit is None or plan.residual else min(_CHUNK, limit - len(found))
-            chunk, last = self._chunk(query, plan, start, left)
+            chunk, last = self._chunk(query, plan, left)
             found += [stored for stored in chunk if all(matches(item, stored[2]) for item in plan.residual)]
             if len(chunk) < left:
                 break
-            start = last + b"\x00"
+            plan = replace(plan, stop=last) if plan.backwards else replace(plan, start=last + b"\x00")
         return found if limit is None else found[:limit]
 
-    def _chunk(self, query: Query, plan: IndexPlan, start: bytes, limit: int) -> tuple[list[Stored], bytes]:
-        statement, bound = _entries("suffix, ref", plan, start=start, limit=limit)
+    def _chunk(self, query: Query, plan: IndexPlan, limit: int) -> tuple[list[Stored], bytes]:
+        statement, bound = _entries("suffix, ref", plan, limit)
+        end, down = ("min(suffix)", " DESC") if plan.backwards else ("max(suffix)", "")
         bodies, last = self._one(
-            f"SELECT group_concat(body), max(suffix) FROM (SELECT body, suffix FROM ({statement})"  # noqa: S608
+            f"SELECT group_concat(body), {end} FROM (SELECT body, suffix FROM ({statement})"  # noqa: S608
             " CROSS JOIN documents"
-            " ON tenant=? AND collection=? AND id=ref ORDER BY suffix LIMIT ?)",
+            f" ON tenant=? AND collection=? AND id=ref ORDER BY suffix{down} LIMIT ?)",
             [*bound, query.tenant, query.collection, limit],
         )
         return parse(f"[{bodies or ''}]"), last or b""
@@ -205,19 +206,20 @@ class ReaderPool:
         self._free.append(reader)
 
 
-def _entries(what: str, plan: IndexPlan, start: bytes | None = None, limit: int | None = None) -> tuple[str, list[Any]]:
+def _entries(what: str, plan: IndexPlan, limit: int | None = None) -> tuple[str, list[Any]]:
     """The runs' entries as one SELECT, each run cut to `limit` before they are merged.
 
     The text is made of this module's own words; every value is bound.
     """
     bound: list[Any] = []
     parts = []
+    down = " DESC" if plan.backwards else ""
     for run in plan.runs:
         prefix = "prefix=?" if run.exact else "prefix>=? AND prefix<?"
-        bound += [plan.index, run.low, *(() if run.exact else (run.high,)), start or plan.start, plan.stop]
+        bound += [plan.index, run.low, *(() if run.exact else (run.high,)), plan.start, plan.stop]
         cut = ""
         if limit is not None:
-            cut = " ORDER BY suffix LIMIT ?"
+            cut = f" ORDER BY suffix{down} LIMIT ?"
             bound.append(limit)
         parts.append(
             f"SELECT * FROM (SELECT {what} FROM entries"  # noqa: S608
@@ -226,4 +228,4 @@ def _entries(what: str, plan: IndexPlan, start: bytes | None = None, limit: int 
     merged = " UNION ALL ".join(parts)
     if limit is None:
         return merged, bound
-    return f"SELECT * FROM ({merged}) ORDER BY suffix LIMIT ?", [*bound, limit]  # noqa: S608
+    return f"SELECT * FROM ({merged}) ORDER BY suffix{down} LIMIT ?", [*bound, limit]  # noqa: S608

@@ -11,7 +11,6 @@ from chassis.clock import Clock
 from chassis.config import Store as Budget
 from chassis.resilience.deadline import within
 from chassis.store.file import StoreFile, open_file
-from chassis.store.indexes import Entry
 from chassis.store.pace import Pace
 from chassis.store.planner import IndexPlan, Planner
 from chassis.store.port import (
@@ -35,7 +34,6 @@ MAX_WRITES: Final = 500
 MAX_KEYS: Final = 500
 _READERS: Final = 3
 _TOGETHER: Final = 64
-_NO_ENTRIES: Final[frozenset[Entry]] = frozenset()
 
 
 class SqliteStore:
@@ -145,7 +143,7 @@ class SqliteStore:
                 await asyncio.sleep(0)  # a large batch lets others run in between
             check_key(write.key)
             if isinstance(write, Delete):
-                prepared.append(Prepared(write, "", _NO_ENTRIES))
+                prepared.append(Prepared(write, "", ()))
                 continue
             body, size = pack(write.key, write.fields)
             total += size
