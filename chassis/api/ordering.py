@@ -11,7 +11,8 @@ from chassis.store.port import Order
 @dataclass(frozen=True, slots=True)
 class OrderSpec:
     """The orders that a list can have: canonical text (`create_time desc, device_id`) → the store's order. `default` is
-    one of the texts. The store settles ties by document id, in the direction of the last order."""
+    one of the texts. The store settles ties by document id, in the direction of the last order; no order at all is
+    by id, upwards."""
 
     orders: Mapping[str, tuple[Order, ...]]
     default: str
@@ -39,8 +40,8 @@ class OrderSpec:
         order = self.orders.get(_canonical(written))
         if order is None:
             raise self._unknown(_canonical(written))
-        if ranged and order[0].field != ranged:
-            accepted = "; ".join(self._beginning_with(ranged)) or "none"
+        if ranged and (not order or order[0].field != ranged):
+            accepted = "; ".join(self.texts(self._beginning_with(ranged))) or "none"
             raise invalid_field(
                 "order_by",
                 f"a filter that compares with < <= > >= orders by the field that it compares; accepted: {accepted}",
@@ -50,15 +51,22 @@ class OrderSpec:
     def _by(self, stored: str, *, like: Order) -> tuple[Order, ...]:
         return (Order(stored, like.descending),)
 
-    def _beginning_with(self, stored: str) -> Iterable[str]:
-        return (text for text, order in self.orders.items() if order[0].field == stored and len(order) == 1)
+    def _beginning_with(self, stored: str) -> Iterable[tuple[Order, ...]]:
+        return (order for order in self.orders.values() if len(order) == 1 and order[0].field == stored)
+
+    def texts(self, wanted: Iterable[tuple[Order, ...]]) -> list[str]:
+        """How those orders are written: each in its first, shortest spelling."""
+        accepted = set(wanted)
+        shortest: dict[tuple[Order, ...], str] = {}
+        for text, order in self.orders.items():
+            shortest.setdefault(order, text)
+        return [text for order, text in shortest.items() if order in accepted]
 
     def _unknown(self, text: str) -> ApiError:
         near = get_close_matches(text[:128], self.orders, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return invalid_field(
-            "order_by", f"{text[:128]!r} is not an order of this list{hint}; accepted: {'; '.join(self.orders)}"
-        )
+        accepted = "; ".join(self.texts(self.orders.values()))
+        return invalid_field("order_by", f"{text[:128]!r} is not an order of this list{hint}; accepted: {accepted}")
 
 
 def _canonical(written: str) -> str:

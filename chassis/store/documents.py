@@ -16,13 +16,13 @@ an empty array or map. What has explicit presence (`optional`, oneof, messages) 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from chassis.store.encoding import microseconds
+from chassis.store.encoding import EPOCH, microseconds
 from chassis.store.port import Fields, Value
 
 M = TypeVar("M", bound=Message)
@@ -90,11 +90,14 @@ class _Field:
         kind = field.message_type.full_name if self._is_message else ""
         self.nullable = kind == "google.protobuf.Value"
         self._one, self._set, self._plain = _converters(field, made)
+        self._texts = self._mapped and self._key is str and self._one is _SAME
         if self._repeated and not self._mapped and kind in _LISTS:
             self._one, self._set = _item, _set_item
 
     def encode(self, value: Any) -> Value:
         if self._mapped:
+            if self._texts:
+                return dict(value)
             return {_key_text(key): self._one(entry) for key, entry in value.items()}
         if self._repeated:
             return [self._one(item) for item in value]
@@ -117,6 +120,9 @@ class _Field:
             setattr(into, self.name, self._plain(value))
 
     def _decode_map(self, value: Mapping[str, Any], target: Any) -> None:
+        if self._texts:
+            target.update(value)
+            return
         for key, entry in value.items():
             if self._is_message:
                 self._set(entry, target[self._key(key)])
@@ -172,7 +178,7 @@ _MAP_KEYS: Final[dict[int, Callable[[str], Any]]] = {
 
 
 def _timestamp(message: Any) -> datetime:
-    return datetime.fromtimestamp(message.seconds, UTC).replace(microsecond=message.nanos // 1000)
+    return EPOCH + timedelta(0, message.seconds, message.nanos // 1000)
 
 
 def _set_timestamp(value: datetime, into: Any) -> None:

@@ -156,7 +156,9 @@ def compiled(schema: Schema, numbers: Mapping[str, int]) -> Indexes:
     """The schema's indexes whose definitions have a number."""
     texts = ((_definition(index), index) for index in schema.indexes)
     declared = [CompiledIndex(numbers[text], index) for text, index in texts if text in numbers]
-    ends = ((_expiry_definition(collection, field), collection, field) for collection, field in schema.ttl_fields.items())
+    ends = (
+        (_expiry_definition(collection, field), collection, field) for collection, field in schema.ttl_fields.items()
+    )
     return Indexes(declared, [ExpiryIndex(numbers[text], *where) for text, *where in ends if text in numbers])
 
 

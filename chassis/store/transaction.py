@@ -6,7 +6,7 @@ its group go on without a savepoint.
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
@@ -33,7 +33,6 @@ _WRITE: Final = "INSERT OR REPLACE INTO documents VALUES (?,?,?,?)"
 _REMOVE: Final = "DELETE FROM documents WHERE tenant=? AND collection=? AND id=?"
 _POINT: Final = "INSERT INTO entries VALUES (?,?,?,?)"
 _UNPOINT: Final = "DELETE FROM entries WHERE number=? AND prefix=? AND suffix=?"
-_NOTHING: Final[Sequence[Entry]] = ()
 
 STEP: Final = 32
 """Documents changed without letting others run: about 1 ms."""
@@ -93,13 +92,26 @@ class Transaction:
         row = self._connection.execute(_READ, (key.tenant, key.collection, key.id)).fetchone()
         return row[0] if row else None
 
-    def put(self, key: Key, version: str, prepared: Prepared, old: str | None) -> None:
-        self._connection.execute(_WRITE, (key.tenant, key.collection, key.id, f'["{version}",{prepared.body}'))
-        self._repoint(key, old, prepared.entries)
-
-    def remove(self, key: Key, old: str) -> None:
-        self._connection.execute(_REMOVE, (key.tenant, key.collection, key.id))
-        self._repoint(key, old, _NOTHING)
+    def apply(self, version: str, changes: Iterable[tuple[Prepared, str | None]]) -> None:
+        """Make the changes, each a write and the body that it replaces; of entries only those that differ."""
+        written, removed, gone = [], [], []
+        added: list[Entry] = []
+        for prepared, old in changes:
+            key = prepared.write.key
+            address = (key.tenant, key.collection, key.id)
+            if not isinstance(prepared.write, Delete):
+                written.append((*address, f'["{version}",{prepared.body}'))
+            elif old is not None:
+                removed.append(address)
+            there, wanted = self._pointing(key, old), prepared.entries
+            if there:
+                kept = set(there) & set(wanted)
+                gone += [entry[:3] for entry in there if entry not in kept]
+                wanted = [entry for entry in wanted if entry not in kept]
+            added += wanted
+        for statement, rows in ((_WRITE, written), (_REMOVE, removed), (_UNPOINT, gone), (_POINT, added)):
+            if rows:
+                self._connection.executemany(statement, rows)
 
     def expired(self, index: ExpiryIndex, limit: int) -> list[Key]:
         rows = self._connection.execute(
@@ -108,16 +120,11 @@ class Transaction:
         ).fetchall()
         return [Key(tenant, index.collection, name) for tenant, name in (json.loads(ref) for (ref,) in rows)]
 
-    def _repoint(self, key: Key, old: str | None, new: Sequence[Entry]) -> None:
-        """Change only the entries that differ."""
-        if old is not None and self._indexes.covers(key.collection):
-            there = self._indexes.entries(key, unpack(key.tenant, key.collection, old).fields)
-            stale, wanted = set(there), set(new)
-            gone, new = [each for each in there if each not in wanted], [each for each in new if each not in stale]
-            if gone:
-                self._connection.executemany(_UNPOINT, [entry[:3] for entry in gone])
-        if new:
-            self._connection.executemany(_POINT, new)
+    def _pointing(self, key: Key, body: str | None) -> Sequence[Entry]:
+        """The entries of a stored document."""
+        if body is None or not self._indexes.covers(key.collection):
+            return ()
+        return self._indexes.entries(key, unpack(key.tenant, key.collection, body).fields)
 
 
 class Work(Protocol[R_co]):
@@ -142,16 +149,12 @@ class CommitWork:
             if number % STEP == 0:
                 yield
         version, time = transaction.stamp()
-        versions = []
-        for number, (prepared, body) in enumerate(zip(self._writes, current, strict=True), 1):
-            key = prepared.write.key
-            if not isinstance(prepared.write, Delete):
-                transaction.put(key, version, prepared, body)
-            elif body is not None:
-                transaction.remove(key, body)
-            versions.append("" if isinstance(prepared.write, Delete) else version)
-            if number % STEP == 0:
+        for first in range(0, len(self._writes), STEP):
+            if first:
                 yield
+            some = slice(first, first + STEP)
+            transaction.apply(version, zip(self._writes[some], current[some], strict=True))
+        versions = ("" if isinstance(each.write, Delete) else version for each in self._writes)
         return Committed(tuple(versions), time)
 
 
@@ -168,7 +171,7 @@ class SweepWork:
             for key in transaction.expired(index, self._limit - removed):
                 body = transaction.body(key)
                 if body is not None:
-                    transaction.remove(key, body)
+                    transaction.apply("", [(Prepared(Delete(key), "", ()), body)])
                     removed += 1
                 if removed % STEP == 0:
                     yield

@@ -78,28 +78,39 @@ def _map(fields: Mapping[str, Value], depth: int) -> tuple[dict[str, Any], int]:
     return natural, size
 
 
-def _value(value: Value, depth: int) -> tuple[Any, int]:  # noqa: C901, PLR0911 - one return a type reads best
-    if isinstance(value, str):
-        return value, _text(value)
+def _value(value: Value, depth: int) -> tuple[Any, int]:
+    kind = type(value)
+    if kind is str:
+        return value, _text(value)  # type: ignore[arg-type]  # what most values are, told without asking what it is like
+    if kind is dict:
+        natural, size = _map(value, depth + 1)  # type: ignore[arg-type]
+        return ({"$map": list(natural.items())} if _looks_special(natural) else natural), size
+    if kind is list:
+        return _array(value, depth + 1)  # type: ignore[arg-type]
+    return _other(value, depth)
+
+
+def _other(value: Value, depth: int) -> tuple[Any, int]:  # noqa: C901, PLR0911 - one return a type reads best
     if value is None or isinstance(value, bool):
         return value, 1
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a timestamp has no time zone")
+        return {"$time": microseconds(value)}, 8
     if isinstance(value, int):
         if not -_INT64 <= value < _INT64:
             raise ValueError("an integer has more than 64 bits")
         return int(value), 8
     if isinstance(value, float):
         return value, 8
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("a timestamp has no time zone")
-        return {"$time": microseconds(value)}, 8
+    if isinstance(value, str):
+        return value, _text(value)
     if isinstance(value, bytes):
         return {"$bytes": binascii.b2a_base64(value, newline=False).decode()}, len(value)
     if isinstance(value, Mapping):
-        natural, size = _map(value, depth + 1)
-        return ({"$map": list(natural.items())} if _looks_special(natural) else natural), size
+        return _value(dict(value), depth)
     if isinstance(value, Sequence):
-        return _array(value, depth + 1)
+        return _value(list(value), depth)
     raise ValueError(f"{type(value).__name__} is not a value of the store")
 
 
@@ -108,8 +119,8 @@ def _array(values: Sequence[Value], depth: int) -> tuple[list[Any], int]:
         raise ValueError(f"values are nested deeper than {MAX_DEPTH}")
     natural, size = [], 0
     for value in values:
-        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            raise ValueError("an array cannot hold an array: wrap the inner one in a map")  # noqa: TRY004
+        if type(value) is not str and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            raise ValueError("an array cannot hold an array: wrap the inner one in a map")
         item, held = _value(value, depth)
         natural.append(item)
         size += held

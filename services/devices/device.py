@@ -54,9 +54,9 @@ def registered(device_id: str, given: Device, now: datetime) -> Device:
         metadata=given.metadata,
         status=DEVICE_STATUS_NEVER_SEEN,
     )
-    device.status_time.FromDatetime(now)
     device.create_time.FromDatetime(now)
-    device.update_time.FromDatetime(now)
+    device.update_time.CopyFrom(device.create_time)
+    device.status_time.CopyFrom(device.create_time)
     return device
 
 

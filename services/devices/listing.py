@@ -14,7 +14,7 @@ from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.store.port import Document, DocumentStore, Filter, Op, Order, Query, Value
 from services.devices import device as rules
-from services.devices.filters import COLLECTION, ORDERS, compile_filter
+from services.devices.filters import COLLECTION, EVER, compile_filter, order_of
 from services.devices.records import stored
 
 _METHOD: Final = "bas.devices.v2.DeviceService/ListDevices"
@@ -49,7 +49,7 @@ class DeviceLists:
         not be delivered. Raises INVALID_ARGUMENT on page_size, filter, order_by, page_token."""
         size = paging.page_size(request.page_size)
         compiled = compile_filter(request.filter)
-        order = ORDERS.parse(request.order_by, ranged=compiled.ranged)
+        order = order_of(request.order_by, compiled)
         shape = (compiled.canonical, *(f"{by.field} {by.descending}" for by in order))
         listing = paging.Listing(tenant, _METHOD, shape)
         after = self._tokens.read(listing, request.page_token)
@@ -76,7 +76,7 @@ class DeviceLists:
             response = CountDevicesResponse(counts={DeviceStatus.Name(status): 0 for status in rules.STATUSES})
             response.as_of.FromDatetime(self._clock.now())
             asked = [] if compiled.nothing else _statuses(compiled.filters)
-            others = tuple(each for each in compiled.filters if each.field != "status")
+            others = (*(each for each in compiled.filters if each.field != "status"), EVER)
             queries = (
                 Query(tenant, COLLECTION, (Filter("status", Op.EQ, DeviceStatus.Name(status)), *others))
                 for status in asked

@@ -53,6 +53,7 @@ def fields_of(held: Stored) -> Fields:
     """What is stored; every field that a list is ordered or filtered by is there, also when it is empty."""
     fields = _CODEC.fields(held.device)
     del fields["etag"]
+    fields.setdefault("last_seen_time", None)  # a list ordered by it has the devices that were never seen, too
     fields[LABEL_TERMS] = label_terms(held.device.labels)
     run = held.run
     if run.boot is not None:

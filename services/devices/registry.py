@@ -65,10 +65,7 @@ class Registry:
             if refused is not None:
                 outcomes[position] = refused
         accepted = {
-            at: _Item(
-                self._registered(device),
-                CreateDeviceRequest(device=device, request_id=item_id(request.request_id, at)),
-            )
+            at: _Item(self._registered(device), _as_one(device, item_id(request.request_id, at)))
             for at, device in enumerate(given)
             if at not in outcomes
         }
@@ -167,6 +164,11 @@ class _Item:
 
     device: Device
     request: CreateDeviceRequest
+
+
+def _as_one(device: Device, request_id: str) -> CreateDeviceRequest:
+    """The request that would make this item alone; looked at only under a request id."""
+    return CreateDeviceRequest(device=device, request_id=request_id) if request_id else CreateDeviceRequest()
 
 
 def _contended() -> ApiError:

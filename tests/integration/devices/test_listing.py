@@ -62,8 +62,8 @@ def names(*numbers: int) -> list[str]:
     ],
 )
 async def test_filters(fleet: Devices, written: str, expected: range) -> None:
-    assert await ids(fleet, filter=written, order_by="device_id") == names(*expected)
-    assert await ids(fleet, filter=written, order_by="device_id", page_size=2) == names(*expected)
+    assert await ids(fleet, filter=written, order_by="create_time") == names(*expected)
+    assert await ids(fleet, filter=written, page_size=2) == names(*expected)[::-1]
     assert sum((await count(fleet, written)).values()) == len(expected)
 
 
@@ -83,15 +83,49 @@ async def test_times_are_compared(fleet: Devices) -> None:
         ("create_time", range(12)),
         ("create_time desc", range(11, -1, -1)),
         ("device_id", range(12)),
-        ("device_id desc", range(11, -1, -1)),
         ("display_name", range(11, -1, -1)),
         ("display_name desc", range(12)),
-        ("update_time desc", (4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 5)),
+        ("last_seen_time", (*range(4, 12), *range(4))),
+        ("last_seen_time desc", (*range(3, -1, -1), *range(11, 3, -1))),
     ],
 )
 @pytest.mark.parametrize("size", [0, 1, 5])
 async def test_orders(fleet: Devices, order: str, expected: range, size: int) -> None:
     assert await ids(fleet, order_by=order, page_size=size) == names(*expected)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("device_id", (0, 1, 2, 3)),
+        ("display_name", (3, 2, 1, 0)),
+        ("display_name desc", (0, 1, 2, 3)),
+        ("last_seen_time desc", (3, 2, 1, 0)),
+        ("create_time", (0, 1, 2, 3)),
+    ],
+)
+async def test_every_order_goes_with_a_filter_by_status(fleet: Devices, order: str, expected: tuple[int, ...]) -> None:
+    for size in (1, 50):
+        assert await ids(fleet, filter="status = ONLINE", order_by=order, page_size=size) == names(*expected)
+    listed_twice = await ids(fleet, filter="status != ONLINE", order_by=order, page_size=3)
+    assert sorted(listed_twice) == names(*range(4, 12))
+
+
+@pytest.mark.parametrize("written", ["type = boiler", "labels:site", "status = ONLINE AND labels.site = north"])
+@pytest.mark.parametrize("order", ["device_id", "display_name desc", "last_seen_time"])
+async def test_other_filters_go_with_the_order_by_creation(devices: Devices, written: str, order: str) -> None:
+    with pytest.raises(ApiError) as refusal:
+        await listed(devices, filter=written, order_by=order)
+    (told,) = refusal.value.violations
+    assert told.field == "order_by"
+    assert told.description.endswith("accepted then: create_time; create_time desc")
+    await listed(devices, filter=written, order_by="create_time")
+
+
+async def test_an_unknown_order_is_told_which_there_are(devices: Devices) -> None:
+    with pytest.raises(ApiError) as refusal:
+        await listed(devices, order_by="update_time")
+    assert "accepted: create_time; create_time desc; last_seen_time; last_seen_time desc" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +136,12 @@ async def test_orders(fleet: Devices, order: str, expected: range, size: int) ->
         ({"filter": "status = ASLEEP"}, "filter"),
         ({"filter": "type > a"}, "filter"),
         ({"filter": "create_time > yesterday"}, "filter"),
-        ({"filter": 'create_time = "2026-01-01T00:00:00Z" AND update_time > "2026-01-01T00:00:00Z"'}, "filter"),
+        ({"filter": 'create_time != "2026-01-01T00:00:00Z"'}, "filter"),
+        ({"filter": 'update_time > "2026-01-01T00:00:00Z"'}, "filter"),
         ({"order_by": "type"}, "order_by"),
         ({"filter": 'create_time > "2026-01-01T00:00:00Z"', "order_by": "display_name"}, "order_by"),
+        ({"filter": 'create_time > "2026-01-01T00:00:00Z"', "order_by": "device_id"}, "order_by"),
+        ({"order_by": "device_id desc"}, "order_by"),
         ({"page_token": "bm9wZQ"}, "page_token"),
     ],
 )

@@ -146,8 +146,8 @@ class Device(_message.Message):
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """When a heartbeat was last seen; absent before the first. May lag behind by up to the flush
-        interval (default 60 s) when the cache is down.
+        """When a heartbeat was last seen; absent before the first. Always behind the latest heartbeat by up
+        to the flush interval (default 60 s): heartbeats in between are kept in the cache alone.
         """
 
     @_builtins.property

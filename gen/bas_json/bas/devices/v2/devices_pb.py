@@ -87,8 +87,8 @@ class Device(Message[_DeviceFields]):
             optional google.protobuf.Timestamp status_time = 8;
             ```
         last_seen_time:
-            When a heartbeat was last seen; absent before the first. May lag behind by up to the flush
-            interval (default 60 s) when the cache is down.
+            When a heartbeat was last seen; absent before the first. Always behind the latest heartbeat by up
+            to the flush interval (default 60 s): heartbeats in between are kept in the cache alone.
 
             ```proto
             optional google.protobuf.Timestamp last_seen_time = 9;

@@ -231,17 +231,20 @@ class ListDevicesRequest(Message[_ListDevicesRequestFields]):
             string page_token = 2;
             ```
         filter:
-            Which devices to list, as in AIP-160: comparisons with `=` and `!=` of `status` and `type`,
-            `create_time` and `update_time` also with `<`, `<=`, `>` and `>=`, and labels by
-            `labels.site = "north"` or `labels:site` (has the label), joined with `AND`. Empty: all.
+            Which devices to list, as in AIP-160: `status` and `type` with `=` and `!=`; labels by
+            `labels.site = "north"` or `labels:site` (has the label); `create_time` with `=`, `<`, `<=`, `>`
+            and `>=`, not `!=`. Joined with `AND`. Empty: all.
             Example: `status = DEVICE_STATUS_ONLINE AND labels.site = "north"`.
 
             ```proto
             string filter = 3;
             ```
         order_by:
-            The order: `create_time`, `update_time`, `display_name` or `device_id`, each with ` desc` for
-            falling order. Empty: `create_time desc`. The id settles ties.
+            The order: `create_time`, `last_seen_time` or `display_name`, each with ` desc` for falling
+            order, or `device_id`. Empty: `create_time desc`. The id settles ties, a device that was never
+            seen comes before all that were, and names are compared by their UTF-8 bytes. With a filter by
+            `type`, `labels` or `create_time` the order is by `create_time`; with one by `status` it is any.
+            A list by `last_seen_time` may be behind by as much as that field is, and by 30 s more.
 
             ```proto
             string order_by = 4;
