@@ -152,7 +152,8 @@ Write: TypeAlias = Create | Update | Put | Delete
 class Committed:
     """Answer of a commit: one version for each write, in order ("" for a delete), and the commit's time.
 
-    Times never go back from one commit to a later one, whatever the clock does; a version is never used twice for a key.
+    All writes of one commit share one version, so each tells the others' (`requests.py` relies on it). Times never go back
+    from one commit to a later one, whatever the clock does; a version is never used twice for a key.
     """
 
     versions: tuple[str, ...]

@@ -84,6 +84,16 @@ class Commits(Conformance):
         found = await store.get_many([*keys, key("nobody"), keys[0]])
         assert [document and document.key for document in found] == [*keys, None, keys[0]]
 
+    async def test_all_writes_of_a_commit_share_one_version(self, store: DocumentStore) -> None:
+        await fill(store, {"old": {}, "gone": {}})
+        writes: list[Write] = [Create(key(f"k{n}"), {}) for n in range(40)]
+        more: list[Write] = [Update(key("old"), {"n": 1}), Put(key("a", tenant="other"), {}), Delete(key("gone"))]
+        answer = await store.commit([*writes, *more])
+        assert set(answer.versions[:-1]) == {answer.versions[0]}
+        assert answer.versions[-1] == ""
+        found = await store.get_many([write.key for write in (*writes, *more[:-1])])
+        assert {document and document.version for document in found} == {answer.versions[0]}
+
     async def test_commit_times_never_go_backwards(self, store: DocumentStore) -> None:
         times = [(await store.commit([Put(key("a"), {"n": n})])).commit_time for n in range(5)]
         assert times == sorted(times)

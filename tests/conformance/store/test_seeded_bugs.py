@@ -28,6 +28,12 @@ class AppliesOneByOne(SqliteStore):
         return Committed(tuple(each.versions[0] for each in done), done[-1].commit_time)
 
 
+class CountsVersions(SqliteStore):
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        answer = await super().commit(writes)
+        return replace(answer, versions=tuple(f"{each}{n}" for n, each in enumerate(answer.versions)))
+
+
 class RepeatsTheCursor(SqliteStore):
     async def query(self, query: Query) -> list[Document]:
         found = await super().query(query)
@@ -48,6 +54,7 @@ class CrossesTenants(SqliteStore):
         (IgnoresVersions, Commits().test_the_version_changes_with_every_write_and_is_checked),
         (IgnoresVersions, Commits().test_no_update_is_lost),
         (AppliesOneByOne, Commits().test_a_batch_is_applied_whole_or_not_at_all),
+        (CountsVersions, Commits().test_all_writes_of_a_commit_share_one_version),
         (RepeatsTheCursor, Queries().test_pages_skip_and_repeat_nothing_under_inserts),
         (CrossesTenants, Queries().test_no_query_crosses_tenants),
     ],
