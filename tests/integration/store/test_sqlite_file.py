@@ -32,6 +32,7 @@ from chassis.store.port import (
     StoreFull,
     StoreTimeout,
     StoreUnavailable,
+    UndeclaredQuery,
 )
 from chassis.store.sqlite import SqliteStore
 from chassis.store.writer import MAX_QUEUE
@@ -95,6 +96,8 @@ async def test_a_full_store_refuses_writes_whole_and_goes_on(tmp_path: Path) -> 
 
 
 async def test_a_file_that_may_not_grow_refuses_writes_whole(tmp_path: Path) -> None:
+    """A limit on the size of files is SQLITE_IOERR_WRITE, as a broken disk is: SQLite does not tell them apart. Only a
+    disk without space is StoreFull (test_processes.py)."""
     path = tmp_path / "store.db"
     store = await opened(path)
     await store.commit([Create(key("small"), {"batch": "b"})])
@@ -102,7 +105,7 @@ async def test_a_file_that_may_not_grow_refuses_writes_whole(tmp_path: Path) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
     try:
         large = [Create(key(f"large{n}"), {"batch": "x" * 100_000}) for n in range(10)]
-        with pytest.raises((StoreFull, StoreUnavailable)):
+        with pytest.raises(StoreUnavailable, match="SQLITE_IOERR_WRITE"):
             await store.commit(large)
         assert await store.get_many([write.key for write in large]) == [None] * 10
         assert await store.get(key("small")) is not None
@@ -196,6 +199,23 @@ async def test_indexes_follow_the_declarations_of_the_release(tmp_path: Path) ->
         numbers = {number for (number,) in connection.execute("SELECT number FROM entries")}
         assert numbers == {number for (number,) in connection.execute("SELECT number FROM indexes")}
         assert len(numbers) == 1
+
+
+async def test_an_order_and_its_reverse_are_one_index_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    up, down = (Order("rank"), Order("n", descending=True)), (Order("rank", descending=True), Order("n"))
+    store = await opened(path, Schema((Index("batches", (), up), Index("batches", (), down))))
+    await store.commit([Create(key(f"{n}"), {"rank": n // 2, "n": n}) for n in range(6)])
+    names = ["1", "0", "3", "2", "5", "4"]
+    for order, expected in ((up, names), (down, names[::-1])):
+        assert [each.key.id for each in await store.query(Query("t", "batches", (), order))] == expected
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (6,)
+    store = await opened(path, Schema((Index("batches", (), up),)))
+    with pytest.raises(UndeclaredQuery):
+        await store.query(Query("t", "batches", (), down))
+    await store.close()
 
 
 async def test_versions_and_times_go_on_after_the_clock_was_set_back(tmp_path: Path) -> None:
