@@ -1,0 +1,150 @@
+"""Structured queries over the documents: filters, total order, cursors, offset, limit, projection."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.firestore import filters
+from tests.firestore.documents import NAME, Documents, Stored
+from tests.firestore.indexes import ASCENDING, DESCENDING, Indexes, Orders, Shape
+from tests.firestore.limits import check_name, check_path
+from tests.firestore.values import SortKey, lookup, parse_path, sort_key
+from tests.firestore.wire import Document, StructuredQuery, invalid, unsupported
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`skipped` documents were read for the offset: production bills them."""
+
+    documents: list[Stored]
+    skipped: int = 0
+
+
+def run(parent: str, query: Any, documents: Documents, indexes: Indexes) -> Found:
+    """The documents, in order. Refused: INVALID_ARGUMENT, or FAILED_PRECONDITION without an index."""
+    collection, group = _source(parent, query, documents.prefix)
+    where = filters.read(query.where)
+    order = _order(query, where)
+    indexes.check(_shape(collection, group, where, order))
+    if query.offset < 0:
+        raise invalid("Offset must be non-negative.")
+    if query.HasField("limit") and query.limit.value < 0:
+        raise invalid("Limit must be non-negative.")
+    if query.HasField("find_nearest"):
+        raise unsupported("find_nearest")
+    everything = (
+        documents.collection_group(parent, collection) if group else documents.collection(f"{parent}/{collection}")
+    )
+    found = _ordered((each for each in everything if where.match(each)), order)
+    found = _between(found, query, order)
+    end = query.offset + query.limit.value if query.HasField("limit") else None
+    return Found(found[query.offset : end], min(query.offset, len(found)))
+
+
+def project(stored: Stored, paths: Iterable[tuple[str, ...]] | None) -> Any:
+    """The document as answered; `paths` None: whole."""
+    if paths is None:
+        return stored.pb
+    answer = Document(name=stored.name, create_time=stored.pb.create_time, update_time=stored.pb.update_time)
+    for path in paths:
+        value = None if path == NAME else lookup(stored.pb.fields, path)
+        if value is None:
+            continue
+        fields = answer.fields
+        for segment in path[:-1]:
+            fields = fields[segment].map_value.fields
+        fields[path[-1]].CopyFrom(value)
+    return answer
+
+
+def projection(query: Any) -> list[tuple[str, ...]] | None:
+    if not query.HasField("select"):
+        return None
+    return [parse_path(each.field_path) for each in query.select.fields]
+
+
+def _source(parent: str, query: Any, prefix: str) -> tuple[str, bool]:
+    if parent != prefix:
+        check_name(parent, prefix)
+    selectors = query.from_
+    if len(selectors) != 1 or not selectors[0].collection_id:
+        raise unsupported("A query of anything but one named collection")
+    collection: str = selectors[0].collection_id
+    check_path(collection, even=False)
+    return collection, selectors[0].all_descendants
+
+
+def _order(query: Any, where: filters.Filters) -> Orders:
+    order = []
+    for each in query.order_by:
+        path = parse_path(each.field.field_path)
+        if path in {seen for seen, _ in order}:
+            raise invalid(f"order by clause contains a duplicate field: {each.field.field_path}")
+        order.append((path, DESCENDING if each.direction == StructuredQuery.DESCENDING else ASCENDING))
+    last = order[-1][1] if order else ASCENDING
+    seen = {path for path, _ in order}
+    if NAME in seen and order[-1][0] != NAME:
+        raise unsupported("An order that goes on after __name__")
+    if NAME not in seen:
+        order += [(path, last) for path in sorted(where.unequal - seen - {NAME})]
+        order.append((NAME, last))
+    elif where.unequal - seen:
+        raise invalid("The order must have all fields of inequality filters before __name__.")
+    return tuple(order)
+
+
+def _shape(collection: str, group: bool, where: filters.Filters, order: Orders) -> Shape:  # noqa: FBT001
+    fixed = where.equal - {NAME}
+    sorting = tuple((path, direction) for path, direction in order if path not in fixed)
+    ordered = {path for path, _ in sorting}
+    return Shape(
+        collection, group, frozenset(fixed | (where.within - ordered - {NAME})), frozenset(where.contains), sorting
+    )
+
+
+def _ordered(documents: Iterable[Stored], order: Orders) -> list[Stored]:
+    """Those that have all ordered fields."""
+    found = [each for each in documents if all(each.key(path) is not None for path, _ in order)]
+    for path, direction in reversed(order):
+        found.sort(key=lambda each: each.key(path) or (), reverse=direction == DESCENDING)
+    return found
+
+
+def _between(found: list[Stored], query: Any, order: Orders) -> list[Stored]:
+    # An offset into the total order; positions lie between documents, so that a bisection finds them.
+    start, end = 0, len(found)
+    if query.HasField("start_at"):
+        start = _position(found, query.start_at, order)
+    if query.HasField("end_at"):
+        end = _position(found, query.end_at, order)
+    return found[start:end] if start < end else []
+
+
+def _position(found: list[Stored], cursor: Any, order: Orders) -> int:
+    """How many documents lie before the cursor; `before` puts it before those equal to its values, else behind them."""
+    if len(cursor.values) > len(order):
+        raise invalid("Cursor has too many values.")
+    if not cursor.values:
+        raise invalid("Cursor has no values.")
+    wanted: list[tuple[SortKey, tuple[str, ...], bool]] = []
+    for value, (path, direction) in zip(cursor.values, order, strict=False):
+        if path == NAME and value.WhichOneof("value_type") != "reference_value":
+            raise invalid("Cursor value of __name__ must be a document reference.")
+        wanted.append((sort_key(value), path, direction == DESCENDING))
+    low, high = 0, len(found)
+    while low < high:
+        middle = (low + high) // 2
+        relation = _compare(found[middle], wanted)
+        if relation < 0 or (relation == 0 and not cursor.before):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _compare(document: Stored, wanted: list[tuple[SortKey, tuple[str, ...], bool]]) -> int:
+    for key, path, descending in wanted:
+        have = document.key(path) or ()
+        if have != key:
+            return 1 if (have > key) != descending else -1
+    return 0
