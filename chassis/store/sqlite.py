@@ -10,6 +10,7 @@ from typing import Final
 from chassis.clock import Clock
 from chassis.config import Store as Budget
 from chassis.resilience.deadline import within
+from chassis.store.expiry import sweep_forever
 from chassis.store.file import StoreFile, open_file
 from chassis.store.pace import Pace
 from chassis.store.planner import IndexPlan, Planner
@@ -51,6 +52,9 @@ class SqliteStore:
         self._planner = Planner(file.indexes)
         self._writer = GroupWriter(Transaction(file.writer, file.indexes, clock), thread, pace)
         self._closing: asyncio.Task[None] | None = None
+        self._expiry: asyncio.Task[None] | None = None
+        if file.indexes.expiry:
+            self._expiry = asyncio.create_task(sweep_forever(self.sweep_expired, clock), name="store-expiry")
 
     @classmethod
     async def open(cls, path: Path, schema: Schema, *, clock: Clock, budget: Budget) -> "SqliteStore":
@@ -111,8 +115,8 @@ class SqliteStore:
             return await self._writer.run(work)
 
     async def sweep_expired(self, limit: int = 500) -> int:
-        """Remove at most `limit` documents whose `ttl_fields` time has passed; returns how many. Meant to be called
-        periodically by whoever runs the store, again at once when it returns `limit`."""
+        """Remove at most `limit` documents whose `ttl_fields` time has passed; returns how many. The store does so by
+        itself, too (`expiry.py`)."""
         self._check_open()
         async with within(self._clock, self._budget.write_timeout, StoreTimeout):
             return await self._writer.run(SweepWork(self._file.indexes.expiry, limit))
@@ -123,6 +127,9 @@ class SqliteStore:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.wait((self._expiry,))
         await self._writer.close()
         await asyncio.to_thread(self._pool.close)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)

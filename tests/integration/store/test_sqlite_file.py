@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ import pytest
 
 from chassis.clock import FakeClock, SystemClock
 from chassis.config import Seconds
+from chassis.store.expiry import BATCH, INTERVAL, PAUSE
 from chassis.store.port import (
     Create,
     Fields,
@@ -37,6 +39,7 @@ from chassis.store.port import (
 from chassis.store.sqlite import SqliteStore
 from chassis.store.writer import MAX_QUEUE
 from tests.integration.store.committer import BUDGET, SCHEMA, SIZE
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}"}
@@ -248,6 +251,40 @@ async def test_expired_documents_are_swept_in_bounded_steps(tmp_path: Path) -> N
     assert left == ["8", "stays", "7", "9"]
     assert await store.count(Query("t0", "passing", (Filter("n", Op.EQ, 2),))) == 0
     await store.close()
+
+
+async def test_the_store_removes_what_has_expired_by_itself(tmp_path: Path) -> None:
+    clock = FakeClock()
+    schema = Schema((), {"passing": "expires"})
+    path = tmp_path / "store.db"
+    store = await SqliteStore.open(path, schema, clock=clock, budget=BUDGET)
+    ends = clock.now() + timedelta(seconds=INTERVAL / 2)
+    for first in range(0, 2 * BATCH + 10, 250):
+        names = range(first, min(first + 250, 2 * BATCH + 10))
+        await store.commit([Create(key(f"{n}", "passing"), {"expires": ends}) for n in names])
+    await store.commit([Create(key("stays", "passing"), {"expires": ends + timedelta(days=1)})])
+
+    async def left() -> int:
+        return await store.count(Query("t", "passing"))
+
+    # A sweep that fails is made up for by the next.
+    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        await clock.advance(INTERVAL + 1)
+        blocker.execute("ROLLBACK")
+    assert await left() == 2 * BATCH + 11
+    await clock.advance(INTERVAL)
+    await eventually(lambda: _is(left, BATCH + 11), "the first batch")
+    await clock.advance(PAUSE)
+    await eventually(lambda: _is(left, 11), "the second")
+    await clock.advance(PAUSE)
+    await eventually(lambda: _is(left, 1), "the rest")
+    await store.close()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "store-expiry"]
+
+
+async def _is(counted: Callable[[], Awaitable[int]], expected: int) -> bool:
+    return await counted() == expected
 
 
 async def test_a_file_that_another_program_writes_is_unavailable_at_once(tmp_path: Path) -> None:
