@@ -55,7 +55,7 @@ class Control:
 
     def __init__(self, address: str, *, timeout: float = 5.0) -> None:
         self._channel = grpc.aio.insecure_channel(address)
-        self._call = self._channel.unary_unary(METHOD)
+        self._call: Any = self._channel.unary_unary(METHOD)
         self._timeout = timeout
 
     async def counts(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the server was asked for, as production would bill it, and every attempt."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,8 @@ class Counts:
     deletes: int = 0
     rpcs: Counter[str] = field(default_factory=Counter)
     """Attempts by RPC, refused ones included."""
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: deque[Attempt] = field(default_factory=lambda: deque(maxlen=100_000))
+    """The last ones."""
     write_times: dict[str, list[int]] = field(default_factory=dict)
     """Document name → commit times, microseconds, of its writes and deletes."""
 

@@ -4,54 +4,21 @@ What production does, and the adapter may stumble over:
  - One commit has one time, which is the update time of all that it changed; times are whole microseconds and strictly grow.
  - A write that leaves a document's fields as they are keeps its update time ("If the write did not actually change the
    document, this will be the previous update_time", WriteResult).
+ - An update time that is yet to come is INVALID_ARGUMENT, any other but the current one FAILED_PRECONDITION.
  - Writes of a commit apply in order, each precondition upon what the writes before it left; the same document may come twice.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.firestore.limits import Limits, check_document, check_name
-from tests.firestore.values import SortKey, lookup, name_key, sort_key, truncate
+from tests.firestore.stored import Stored, micros_of, timestamp
+from tests.firestore.values import truncate
+from tests.firestore.views import Collection
 from tests.firestore.wire import Document, Refused, invalid, unsupported
-
-NAME = ("__name__",)
-
-
-@dataclass(slots=True)
-class Stored:
-    """A document as it is, with the sort keys of the fields that were asked for."""
-
-    name: str
-    pb: Any
-    updated: int
-    """Update time, microseconds since 1970."""
-    keys: dict[tuple[str, ...], SortKey | None] = field(default_factory=dict)
-
-    def key(self, path: tuple[str, ...]) -> SortKey | None:
-        """The field's sort key; None when it is missing."""
-        try:
-            return self.keys[path]
-        except KeyError:
-            if path == NAME:
-                key: SortKey | None = name_key(self.name)
-            else:
-                value = lookup(self.pb.fields, path)
-                key = None if value is None else sort_key(value)
-            self.keys[path] = key
-            return key
-
-
-def timestamp(micros: int) -> Timestamp:
-    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
-
-
-def micros_of(stamp: Timestamp) -> int:
-    return stamp.seconds * 1_000_000 + stamp.nanos // 1000
 
 
 class Documents:
@@ -62,7 +29,7 @@ class Documents:
         """`projects/{project}/databases/{database}/documents`"""
         self._limits = limits
         self._documents: dict[str, Stored] = {}
-        self._collections: dict[str, dict[str, Stored]] = {}
+        self._collections: dict[str, Collection] = {}
         self._last = 0
 
     def __len__(self) -> int:
@@ -74,15 +41,15 @@ class Documents:
     def names(self) -> list[str]:
         return sorted(self._documents)
 
-    def collection(self, path: str) -> Iterable[Stored]:
+    def collection(self, path: str) -> Collection:
         """The documents right under `path` (`{prefix}/…/{collection}`)."""
-        return self._collections.get(path, {}).values()
+        return self._collections.get(path) or Collection()
 
-    def collection_group(self, ancestor: str, collection: str) -> Iterator[Stored]:
+    def collection_group(self, ancestor: str, collection_id: str) -> Iterator[Stored]:
         """The documents of all collections of that id beneath `ancestor`."""
-        for path, documents in self._collections.items():
-            if path.startswith(ancestor + "/") and path.rsplit("/", 1)[1] == collection:
-                yield from documents.values()
+        for path, collection in self._collections.items():
+            if path.startswith(ancestor + "/") and path.rsplit("/", 1)[1] == collection_id:
+                yield from collection.documents.values()
 
     def read_time(self, now: datetime) -> int:
         """Microseconds; not before the last commit."""
@@ -99,7 +66,7 @@ class Documents:
         for write in writes:
             name = self._target(write)
             current = staged[name] if name in staged else self._documents.get(name)
-            _check(write, name, current)
+            _check(write, name, current, time)
             if write.WhichOneof("operation") == "delete":
                 staged[name] = None
                 results.append(None)
@@ -137,34 +104,38 @@ class Documents:
         if current is None:
             document.create_time.CopyFrom(timestamp(time))
         else:
-            if _same(current.pb.fields, document.fields):
+            if _same(current.pb, document):
                 return current
             document.create_time.CopyFrom(current.pb.create_time)
         document.update_time.CopyFrom(timestamp(time))
         return Stored(name, document, time)
 
     def _place(self, name: str, document: Stored | None) -> None:
-        collection = name.rsplit("/", 1)[0]
+        path = name.rsplit("/", 1)[0]
+        collection = self._collections.setdefault(path, Collection())
+        collection.place(name, document)
         if document is None:
             self._documents.pop(name, None)
-            siblings = self._collections.get(collection, {})
-            siblings.pop(name, None)
-            if not siblings:
-                self._collections.pop(collection, None)
         else:
             self._documents[name] = document
-            self._collections.setdefault(collection, {})[name] = document
+        if not collection.documents:
+            del self._collections[path]
 
 
 def _same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(name in one and one[name] == value for name, value in other.items())
+    """By bytes: NaN is what it was, and -0.0 is not 0.0."""
+    return bool(_bytes(one) == _bytes(other))
+
+
+def _bytes(document: Any) -> Any:
+    return Document(fields=document.fields).SerializeToString(deterministic=True)
 
 
 def _micros(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
 
 
-def _check(write: Any, name: str, current: Stored | None) -> None:
+def _check(write: Any, name: str, current: Stored | None, now: int) -> None:
     condition = write.current_document
     match condition.WhichOneof("condition_type"):
         case "exists" if condition.exists and current is None:
@@ -175,6 +146,8 @@ def _check(write: Any, name: str, current: Stored | None) -> None:
             if condition.update_time.nanos % 1000:
                 raise invalid("The Timestamp is not of whole microseconds.")
             wanted, stored = micros_of(condition.update_time), 0 if current is None else current.updated
+            if wanted > now:
+                raise invalid(f"The required base version ({wanted}) is in the future.")
             if wanted != stored or current is None:
                 raise Refused(
                     grpc.StatusCode.FAILED_PRECONDITION,

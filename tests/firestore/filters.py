@@ -4,17 +4,17 @@ A missing field matches nothing. Comparisons are within the value's type (ranges
 and NOT_EQUAL matches values of all other types. OR is not supported here.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.firestore.documents import NAME, Stored
-from tests.firestore.values import NAN, NULL, SortKey, parse_path, sort_key
+from tests.firestore.stored import Stored
+from tests.firestore.values import NAME, NAN, NULL, Path, SortKey, parse_path, sort_key
 from tests.firestore.wire import CompositeFilter, FieldFilter, UnaryFilter, invalid, unsupported
 
 MAX_DISJUNCTIONS = 30
 MAX_NOT_IN = 10
+MAX_RANGE_FIELDS = 10
 _RANGES: dict[int, Callable[[SortKey, SortKey], bool]] = {
     FieldFilter.LESS_THAN: lambda field, value: field < value,
     FieldFilter.LESS_THAN_OR_EQUAL: lambda field, value: field <= value,
@@ -25,16 +25,22 @@ _RANGES: dict[int, Callable[[SortKey, SortKey], bool]] = {
 
 @dataclass(slots=True)
 class Filters:
-    """The conjunction: `tests` on a field's sort key, and the fields by the way they are compared."""
+    """The conjunction: fields fixed to a value, `tests` on the sort keys of others, and the fields by the way they are compared."""
 
-    tests: list[tuple[tuple[str, ...], Callable[[SortKey], bool]]] = field(default_factory=list)
-    equal: set[tuple[str, ...]] = field(default_factory=set)
-    within: set[tuple[str, ...]] = field(default_factory=set)
-    contains: set[tuple[str, ...]] = field(default_factory=set)
-    unequal: set[tuple[str, ...]] = field(default_factory=set)
+    fixed: dict[Path, SortKey] = field(default_factory=dict)
+    tests: list[tuple[Path, Callable[[SortKey], bool]]] = field(default_factory=list)
+    within: set[Path] = field(default_factory=set)
+    contains: set[Path] = field(default_factory=set)
+    unequal: set[Path] = field(default_factory=set)
     disjunctions: int = 1
     arrays: int = 0
     negations: int = 0
+    not_in: bool = False
+
+    def fix(self, path: Path, value: SortKey) -> None:
+        """Equality. A name is looked for among the documents: it needs no index."""
+        if path == NAME or self.fixed.setdefault(path, value) != value:
+            self.tests.append((path, lambda key: key == value))
 
     def match(self, document: Stored) -> bool:
         for path, test in self.tests:
@@ -58,6 +64,10 @@ def read(where: Any) -> Filters:
         raise invalid(f"Query supports up to {MAX_DISJUNCTIONS} disjunctions: {filters.disjunctions} were found.")
     if filters.negations > 1:
         raise invalid("Only a single 'NOT_EQUAL', 'NOT_IN', 'IS_NOT_NAN', or 'IS_NOT_NULL' filter allowed per query.")
+    if filters.not_in and (filters.within or filters.negations > 1):
+        raise invalid("'NOT_IN' cannot be combined with 'IN', 'NOT_EQUAL' or another 'NOT_IN'.")
+    if len(filters.unequal) > MAX_RANGE_FIELDS:
+        raise invalid(f"A query has range and inequality filters on at most {MAX_RANGE_FIELDS} fields.")
     return filters
 
 
@@ -80,11 +90,9 @@ def _unary(filters: Filters, unary: Any) -> None:
     path = parse_path(unary.field.field_path)
     match unary.op:
         case UnaryFilter.IS_NULL:
-            filters.equal.add(path)
-            filters.tests.append((path, lambda key: key == NULL))
+            filters.fix(path, NULL)
         case UnaryFilter.IS_NAN:
-            filters.equal.add(path)
-            filters.tests.append((path, lambda key: key == NAN))
+            filters.fix(path, NAN)
         case UnaryFilter.IS_NOT_NULL:
             _negate(filters, path)
             filters.tests.append((path, lambda key: key != NULL))
@@ -95,7 +103,7 @@ def _unary(filters: Filters, unary: Any) -> None:
             raise invalid(f"Unknown unary operator {op}.")
 
 
-def _negate(filters: Filters, path: tuple[str, ...]) -> None:
+def _negate(filters: Filters, path: Path) -> None:
     filters.unequal.add(path)
     filters.negations += 1
 
@@ -115,8 +123,7 @@ def _field(filters: Filters, each: Any) -> None:
         void = value in {NULL, NAN}
         filters.tests.append((path, lambda key: not void and key[0] == value[0] and key != NAN and compare(key, value)))
     elif op == FieldFilter.EQUAL:
-        filters.equal.add(path)
-        filters.tests.append((path, lambda key: key == value))
+        filters.fix(path, value)
     elif op == FieldFilter.NOT_EQUAL:
         _negate(filters, path)
         filters.tests.append((path, lambda key: key not in {NULL, value}))
@@ -128,7 +135,7 @@ def _field(filters: Filters, each: Any) -> None:
         raise invalid(f"Unknown field operator {op}.")
 
 
-def _list(filters: Filters, path: tuple[str, ...], each: Any) -> None:
+def _list(filters: Filters, path: Path, each: Any) -> None:
     name = FieldFilter.Operator.Name(each.op)
     if each.op == FieldFilter.ARRAY_CONTAINS_ANY:
         raise unsupported("ARRAY_CONTAINS_ANY")
@@ -141,6 +148,7 @@ def _list(filters: Filters, path: tuple[str, ...], each: Any) -> None:
     keys = {sort_key(value) for value in values}
     if each.op == FieldFilter.NOT_IN:
         _negate(filters, path)
+        filters.not_in = True
         filters.tests.append((path, lambda key: NULL not in keys and key != NULL and key not in keys))
         return
     filters.within.add(path)
@@ -154,7 +162,3 @@ def _check_reference(each: Any) -> None:
     values = each.value.array_value.values if each.value.WhichOneof("value_type") == "array_value" else [each.value]
     if any(value.WhichOneof("value_type") != "reference_value" for value in values):
         raise invalid("__key__ filter value must be a Key")
-
-
-def is_nan(value: Any) -> bool:
-    return value.WhichOneof("value_type") == "double_value" and math.isnan(value.double_value)

@@ -24,13 +24,11 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from tests.firestore.values import parse_path
+from tests.firestore.values import NAME, Path, parse_path
 from tests.firestore.wire import Refused
 
-Path: TypeAlias = tuple[str, ...]
 Direction: TypeAlias = str
 ASCENDING, DESCENDING, CONTAINS = "ASCENDING", "DESCENDING", "CONTAINS"
-NAME: Path = ("__name__",)
 Orders: TypeAlias = tuple[tuple[Path, Direction], ...]
 
 

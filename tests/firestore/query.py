@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from tests.firestore import filters
-from tests.firestore.documents import NAME, Documents, Stored
+from tests.firestore.documents import Documents
 from tests.firestore.indexes import ASCENDING, DESCENDING, Indexes, Orders, Shape
 from tests.firestore.limits import check_name, check_path
-from tests.firestore.values import SortKey, lookup, parse_path, sort_key
+from tests.firestore.stored import Stored
+from tests.firestore.values import NAME, Path, lookup, parse_path, sort_key
+from tests.firestore.views import Entry, View, index_of, part
 from tests.firestore.wire import Document, StructuredQuery, invalid, unsupported
 
 
@@ -32,16 +35,25 @@ def run(parent: str, query: Any, documents: Documents, indexes: Indexes) -> Foun
         raise invalid("Limit must be non-negative.")
     if query.HasField("find_nearest"):
         raise unsupported("find_nearest")
-    everything = (
-        documents.collection_group(parent, collection) if group else documents.collection(f"{parent}/{collection}")
-    )
-    found = _ordered((each for each in everything if where.match(each)), order)
-    found = _between(found, query, order)
-    end = query.offset + query.limit.value if query.HasField("limit") else None
-    return Found(found[query.offset : end], min(query.offset, len(found)))
+    if group:
+        view = View(tuple(sorted(where.fixed)), order)
+        for each in documents.collection_group(parent, collection):
+            view.add(each)
+    else:
+        view = documents.collection(f"{parent}/{collection}").view(tuple(sorted(where.fixed)), order)
+    entries = view.group(tuple(where.fixed[path] for path in view.fixed))
+    start, end = 0, len(entries)
+    if query.HasField("start_at"):
+        start = _cursor(entries, query.start_at, order)
+    if query.HasField("end_at"):
+        end = _cursor(entries, query.end_at, order)
+    matching = (entries[number][1] for number in range(start, end) if where.match(entries[number][1]))
+    limit = query.limit.value if query.HasField("limit") else None
+    skipped = sum(1 for _ in islice(matching, query.offset))
+    return Found(list(islice(matching, limit)), skipped)
 
 
-def project(stored: Stored, paths: Iterable[tuple[str, ...]] | None) -> Any:
+def project(stored: Stored, paths: Iterable[Path] | None) -> Any:
     """The document as answered; `paths` None: whole."""
     if paths is None:
         return stored.pb
@@ -57,7 +69,7 @@ def project(stored: Stored, paths: Iterable[tuple[str, ...]] | None) -> Any:
     return answer
 
 
-def projection(query: Any) -> list[tuple[str, ...]] | None:
+def projection(query: Any) -> list[Path] | None:
     if not query.HasField("select"):
         return None
     return [parse_path(each.field_path) for each in query.select.fields]
@@ -75,7 +87,7 @@ def _source(parent: str, query: Any, prefix: str) -> tuple[str, bool]:
 
 
 def _order(query: Any, where: filters.Filters) -> Orders:
-    order = []
+    order: list[tuple[Path, str]] = []
     for each in query.order_by:
         path = parse_path(each.field.field_path)
         if path in {seen for seen, _ in order}:
@@ -94,57 +106,21 @@ def _order(query: Any, where: filters.Filters) -> Orders:
 
 
 def _shape(collection: str, group: bool, where: filters.Filters, order: Orders) -> Shape:  # noqa: FBT001
-    fixed = where.equal - {NAME}
+    fixed = frozenset(where.fixed)
     sorting = tuple((path, direction) for path, direction in order if path not in fixed)
     ordered = {path for path, _ in sorting}
-    return Shape(
-        collection, group, frozenset(fixed | (where.within - ordered - {NAME})), frozenset(where.contains), sorting
-    )
+    return Shape(collection, group, fixed | (where.within - ordered - {NAME}), frozenset(where.contains), sorting)
 
 
-def _ordered(documents: Iterable[Stored], order: Orders) -> list[Stored]:
-    """Those that have all ordered fields."""
-    found = [each for each in documents if all(each.key(path) is not None for path, _ in order)]
-    for path, direction in reversed(order):
-        found.sort(key=lambda each: each.key(path) or (), reverse=direction == DESCENDING)
-    return found
-
-
-def _between(found: list[Stored], query: Any, order: Orders) -> list[Stored]:
-    # An offset into the total order; positions lie between documents, so that a bisection finds them.
-    start, end = 0, len(found)
-    if query.HasField("start_at"):
-        start = _position(found, query.start_at, order)
-    if query.HasField("end_at"):
-        end = _position(found, query.end_at, order)
-    return found[start:end] if start < end else []
-
-
-def _position(found: list[Stored], cursor: Any, order: Orders) -> int:
-    """How many documents lie before the cursor; `before` puts it before those equal to its values, else behind them."""
+def _cursor(entries: list[Entry], cursor: Any, order: Orders) -> int:
+    """How many entries lie before it."""
     if len(cursor.values) > len(order):
         raise invalid("Cursor has too many values.")
     if not cursor.values:
         raise invalid("Cursor has no values.")
-    wanted: list[tuple[SortKey, tuple[str, ...], bool]] = []
+    position = []
     for value, (path, direction) in zip(cursor.values, order, strict=False):
         if path == NAME and value.WhichOneof("value_type") != "reference_value":
             raise invalid("Cursor value of __name__ must be a document reference.")
-        wanted.append((sort_key(value), path, direction == DESCENDING))
-    low, high = 0, len(found)
-    while low < high:
-        middle = (low + high) // 2
-        relation = _compare(found[middle], wanted)
-        if relation < 0 or (relation == 0 and not cursor.before):
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _compare(document: Stored, wanted: list[tuple[SortKey, tuple[str, ...], bool]]) -> int:
-    for key, path, descending in wanted:
-        have = document.key(path) or ()
-        if have != key:
-            return 1 if (have > key) != descending else -1
-    return 0
+        position.append(part(sort_key(value), direction))
+    return index_of(entries, tuple(position), before=cursor.before)

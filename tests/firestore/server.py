@@ -13,10 +13,11 @@ from chassis.clock import Clock, SystemClock
 from tests.firestore import query as queries
 from tests.firestore import wire
 from tests.firestore.counts import Attempt, Counts
-from tests.firestore.documents import Documents, timestamp
+from tests.firestore.documents import Documents
 from tests.firestore.faults import Fault, Faults
 from tests.firestore.indexes import Indexes
 from tests.firestore.limits import Limits, check_name
+from tests.firestore.stored import timestamp
 from tests.firestore.values import parse_path
 from tests.firestore.wire import Refused, invalid, unsupported
 
@@ -57,7 +58,7 @@ class FirestoreServer(grpc.GenericRpcHandler):
         self._server: grpc.aio.Server | None = None
         self._stopping = asyncio.Event()
         stream, unary = grpc.unary_stream_rpc_method_handler, grpc.unary_unary_rpc_method_handler
-        self._handlers = {
+        self._handlers: dict[str, Any] = {
             "BatchGetDocuments": stream(self._batch_get),
             "Commit": unary(self._commit),
             "RunQuery": stream(self._run_query),

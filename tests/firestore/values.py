@@ -11,7 +11,10 @@ from typing import Any, TypeAlias
 from tests.firestore.wire import invalid
 
 SortKey: TypeAlias = tuple[Any, ...]
+Path: TypeAlias = tuple[str, ...]
+"""The segments of a field path."""
 
+NAME: Path = ("__name__",)
 NULL: SortKey = (0,)
 NAN: SortKey = (2, 0)
 _SIMPLE = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -52,7 +55,7 @@ def sort_key(value: Any) -> SortKey:  # noqa: C901, PLR0911 - one return a type 
             raise invalid(f"Unknown value type: {kind}")
 
 
-def parse_path(text: str) -> tuple[str, ...]:
+def parse_path(text: str) -> Path:
     """`a.b` and `` a.`odd.name` `` as segments; a segment that is no plain identifier stands between backticks."""
     segments, at = [], 0
     while True:
@@ -74,7 +77,7 @@ def parse_path(text: str) -> tuple[str, ...]:
 
 
 def _quoted(text: str, at: int) -> tuple[str, int]:
-    letters = []
+    letters: list[str] = []
     while at < len(text):
         if text[at] == "`":
             return "".join(letters), at + 1
@@ -85,7 +88,7 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
     raise invalid(f'Invalid property path "{text}": a backtick is not closed.')
 
 
-def lookup(fields: Any, path: tuple[str, ...]) -> Any | None:
+def lookup(fields: Any, path: Path) -> Any | None:
     """The value at `path`, or None where a segment is missing or not a map."""
     value = None
     for segment in path:
