@@ -33,6 +33,7 @@ _TIMESTAMP_SECONDS: Final = (-62135596800, 253402300799)
 _DURATION_SECONDS: Final = 315576000000
 _NANOS: Final = 999_999_999
 _MASK_PATH: Final = 256
+_UPDATE_MASK: Final = "update_mask"
 
 
 def compile_validator(descriptor: Descriptor) -> Validator:
@@ -40,7 +41,7 @@ def compile_validator(descriptor: Descriptor) -> Validator:
 
     Compile once for each request type. Raises ValueError for a rule that this release does not know.
     """
-    check = _Compiler().message(descriptor)
+    check = _Compiler().request(descriptor)
 
     def validate(message: Message) -> None:
         found: list[Violation] = []
@@ -68,6 +69,35 @@ class _Compiler:
         # Descriptors of fields are Any here: `message_type` and `enum_type` are None or not by what was asked before.
         self._done: dict[str, _Check] = {}
 
+    def request(self, descriptor: Any) -> _Check:
+        """As `message`; of an update, which is a request with an `update_mask`, the resource has rules of its own."""
+        if _UPDATE_MASK not in descriptor.fields_by_name:
+            return self.message(descriptor)
+        fields = [field for field in descriptor.fields if not has_behavior(field, behavior.OUTPUT_ONLY)]
+        checks = [self._updated(field) if _is_resource(field) else self._field(field) for field in fields]
+        return _all([check for check in checks if check])
+
+    def _updated(self, field: Any) -> _Check:
+        """The resource of an update: its IDENTIFIER must be set, a REQUIRED field only where the mask names it."""
+        parts = [part for part in field.message_type.fields if not has_behavior(part, behavior.OUTPUT_ONLY)]
+        checks = [self._field(part, required=has_behavior(part, behavior.IDENTIFIER)) for part in parts]
+        resource = self._nested(
+            field, required=has_behavior(field, behavior.REQUIRED), check=_all([check for check in checks if check])
+        )
+        kept = [part for part in parts if has_behavior(part, behavior.REQUIRED)]
+
+        def updated(message: Any, prefix: str, found: list[Violation]) -> None:
+            resource(message, prefix, found)
+            if not kept or not message.HasField(field.name):
+                return
+            given, named = getattr(message, field.name), set(message.update_mask.paths)
+            cleared = [part.name for part in kept if named & {"*", part.name} and not _is_set(given, part)]
+            found += [
+                Violation(f"{prefix}{field.name}.{name}", "is required: it cannot be cleared") for name in cleared
+            ]
+
+        return updated
+
     def message(self, descriptor: Any) -> _Check:
         name = descriptor.full_name
         if name in self._done:
@@ -81,8 +111,10 @@ class _Compiler:
         self._done[name] = _all([check for check in checks if check])
         return self._done[name]
 
-    def _field(self, field: FieldDescriptor) -> _Check | None:
-        required = has_behavior(field, behavior.REQUIRED)
+    def _field(self, field: FieldDescriptor, *, required: bool | None = None) -> _Check | None:
+        """`required`: instead of what the field's behaviour says."""
+        if required is None:
+            required = has_behavior(field, behavior.REQUIRED)
         if _is_map(field):
             return self._map(field, required=required)
         if field.is_repeated:
@@ -91,8 +123,8 @@ class _Compiler:
             return self._nested(field, required=required)
         return _single(field, _leaf(field, rules_of(field)), required=required)
 
-    def _nested(self, field: FieldDescriptor, *, required: bool) -> _Check:
-        name, check = field.name, self.message(field.message_type)
+    def _nested(self, field: FieldDescriptor, *, required: bool, check: _Check | None = None) -> _Check:
+        name, check = field.name, check or self.message(field.message_type)
         step, most_bytes = f"{name}.", rules_of(field).max_bytes
 
         def nested(message: Any, prefix: str, found: list[Violation]) -> None:
@@ -342,6 +374,15 @@ def _key(field: FieldDescriptor, rules: annotations.FieldRules) -> _Leaf:
     if field.cpp_type != FieldDescriptor.CPPTYPE_STRING:
         return lambda _: None
     return text_check(rules.key_format, Lengths(1, rules.key_max_length))
+
+
+def _is_resource(field: Any) -> bool:
+    inner = None if field.is_repeated else field.message_type
+    return inner is not None and any(has_behavior(part, behavior.IDENTIFIER) for part in inner.fields)
+
+
+def _is_set(message: Any, field: FieldDescriptor) -> bool:
+    return bool(message.HasField(field.name) if field.has_presence else getattr(message, field.name))
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -72,7 +72,20 @@ def baseline(descriptor: Any, depth: int = 0) -> Message:
     for field in descriptor.fields:
         if _has(field, behavior.REQUIRED) and depth < DEEPEST:
             fill(message, field, depth)
+    for resource in updated(descriptor):
+        inner = getattr(message, resource.name)
+        for part in resource.message_type.fields:
+            if _has(part, behavior.IDENTIFIER):
+                fill(inner, part, depth)
     return message
+
+
+def updated(descriptor: Any) -> list[Any]:
+    """The resource field of an update: a request with an update_mask."""
+    if "update_mask" not in descriptor.fields_by_name:
+        return []
+    nested = (field for field in descriptor.fields if field.message_type and not field.is_repeated)
+    return [field for field in nested if any(_has(part, behavior.IDENTIFIER) for part in field.message_type.fields)]
 
 
 def fill(message: Any, field: Any, depth: int = 0, count: int = 1) -> None:
@@ -125,8 +138,10 @@ def good_text(wanted: int, longest: int, index: int = 0, least: int = 0) -> str:
 def cases(descriptor: Descriptor) -> Iterator[Case]:
     """Every rule of every field that can be reached from the request, at the limit and beyond."""
     yield Case("the least request", baseline(descriptor), None)
+    resources = {f"{field.name}." for field in updated(descriptor)}
     for path, parent, field in reachable(descriptor):
-        for label, change, name in changes(field):
+        wanted = behavior.IDENTIFIER if path in resources else behavior.REQUIRED
+        for label, change, name in changes(field, required=_has(field, wanted)):
             request: Message = baseline(descriptor)
             change(parent(request))
             yield Case(f"{path}{field.name} {label}", request, None if name is None else path + name)
@@ -187,8 +202,8 @@ def _into_map(parent: Parent, name: str, inner: Any) -> Parent:
     return step
 
 
-def changes(field: Any) -> Iterator[Change]:
-    if _has(field, behavior.REQUIRED):
+def changes(field: Any, *, required: bool) -> Iterator[Change]:
+    if required:
         yield "left out", lambda parent: parent.ClearField(field.name), field.name
     rules = _rules(field)
     if _is_map(field):

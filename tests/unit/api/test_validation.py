@@ -1,5 +1,7 @@
 """Field rules: each rule of each request of the API, at its limit and one beyond it; and how violations are told."""
 
+from typing import Any
+
 import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from bas.annotations.v2 import annotations_pb2 as annotations
 from bas.devices.v2 import devices_pb2, devices_service_pb2
 from bas.events.v2 import events_pb2, events_service_pb2
+from bas.users.v2 import users_service_pb2
 from chassis.api import validation
 from chassis.api.formats import Lengths, text_check
 from chassis.api.validation import MAX_VIOLATIONS, Validator, compile_validator
@@ -100,6 +103,46 @@ def test_items_that_are_answered_one_by_one_do_not_refuse_the_request() -> None:
     assert not violations(BATCH, request)
     request.devices.append(device())
     assert [violation.field for violation in violations(BATCH, request)] == ["devices"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "given", "field"),
+    [
+        ([], {"display_name": "Ada"}, None),
+        (["display_name"], {}, None),
+        (["email"], {"email": "ada@example.com"}, None),
+        (["email"], {"display_name": "Ada"}, "user.email"),
+        (["display_name", "*"], {"display_name": "Ada"}, "user.email"),
+        (["*"], {"user_id": ""}, "user.user_id"),
+    ],
+)
+def test_an_update_needs_the_id_and_what_the_mask_would_clear(
+    paths: list[str], given: dict[str, str], field: str | None
+) -> None:
+    request = users_service_pb2.UpdateUserRequest(user={"user_id": "u1"} | given)  # type: ignore[arg-type]
+    request.update_mask.paths.extend(paths)
+    found = violations(compile_validator(request.DESCRIPTOR), request)
+    assert (found[0].field if found else None) == field
+
+
+def test_an_update_without_a_resource_is_told_once() -> None:
+    request = users_service_pb2.UpdateUserRequest()
+    request.update_mask.paths.append("*")
+    assert violations(compile_validator(request.DESCRIPTOR), request) == (Violation("user", "is required"),)
+
+
+def test_an_update_without_its_id_is_found() -> None:
+    """The seeded bug: a validator that takes an update's resource for a create's."""
+
+    class Careless(validation._Compiler):
+        def request(self, descriptor: Any) -> Any:
+            return self.message(descriptor)
+
+    request = devices_service_pb2.UpdateDeviceRequest.DESCRIPTOR
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(validation, "_Compiler", Careless)
+        validate = compile_validator(request)
+    assert any("device_id left out" in wrong for wrong in wrong_answers(validate, request))
 
 
 def test_output_only_fields_are_ignored_with_everything_in_them() -> None:
