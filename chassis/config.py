@@ -137,7 +137,7 @@ class Store:
 @dataclass(frozen=True, slots=True)
 class CacheTtl:
     session_ttl: Seconds = setting(Seconds(1800), "longest life of a cached session", 1, 1800)
-    profile_ttl: Seconds = setting(Seconds(60), "life of a cached user profile", 1, 3600)
+    profile_ttl: Seconds = setting(Seconds(60), "greatest age of a cached user profile", 1, 60)
     device_ttl: Seconds = setting(Seconds(45), "life of a cached device", 1, 60)
     list_ttl: Seconds = setting(Seconds(30), "life of a cached first page of devices", 1, 60)
     count_ttl: Seconds = setting(Seconds(30), "life of a cached device count", 1, 60)
@@ -180,6 +180,23 @@ class Devices(Endpoint):
 @dataclass(frozen=True, slots=True)
 class Sessions(Endpoint):
     port: int = _port(50051, "the sessions service's gRPC server")
+    idle_ttl: Seconds = setting(
+        Seconds(1800), "time without use after which a session ends, unless it says", 1, 34560000
+    )
+    idle_max: Seconds = setting(Seconds(34560000), "longest time without use that a session may ask for", 1, 34560000)
+    absolute_ttl: Seconds = setting(Seconds(86400), "age at which a session ends, unless it says", 1, 34560000)
+    absolute_max: Seconds = setting(Seconds(34560000), "greatest age that a session may ask for", 1, 34560000)
+    seen_step: Seconds = setting(Seconds(60), "least time between two store writes of one session's use", 1, 3600)
+    grace: Seconds = setting(Seconds(30), "time in which an exchanged token can be exchanged again", 1, 300)
+    max_per_user: int = setting(0, "sessions a user may have at once; 0 is any number", 0, 200)
+    at_limit: str = setting(
+        "reject",
+        "what becomes of one session too many: it is refused, or displaces the oldest",
+        choices=("reject", "displace"),
+    )
+    revoked_kept: Seconds = setting(Seconds(86400), "time for which a revoked session can still be read", 0, 34560000)
+    cleanup_interval: Seconds = setting(Seconds(60), "time between two clean-ups of ended sessions", 1, 86400)
+    cleanup_batch: int = setting(500, "sessions removed by one clean-up, unless it says", 1, 10000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,38 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from chassis.cache.port import Cache
 from chassis.clock import Clock
+from chassis.interceptors.client import Metadata, UnaryCall
 from chassis.store.port import DocumentStore, Schema
 from chassis.telemetry.metrics import Metrics
+
+
+class Peer(Protocol):
+    """Another service of the deployment, as this one may call it."""
+
+    def unary(self, method: MethodDescriptor) -> UnaryCall:
+        """A unary method of it, under the policy that the method declares; to be kept and called often. No I/O."""
+        ...
+
+    def as_tenant(self, tenant: str, scope: str) -> Metadata:
+        """Metadata of a call on behalf of a tenant, with one scope and for a short time: make it for each call."""
+        ...
+
+
+def no_peers(service: str) -> Peer:
+    """For services that call none, and tests."""
+    raise LookupError(f"this process was given no way to reach {service}")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What every service is given. `random_bytes(n)` is the source of ids and tokens; `secret(purpose)` a 32-byte key
-    that all replicas of the deployment share, one for each purpose."""
+    that all replicas of the deployment share, one for each purpose; `peers(name)` another service."""
 
     clock: Clock
     store: DocumentStore
@@ -22,6 +41,7 @@ class Parts:
     metrics: Metrics
     random_bytes: Callable[[int], bytes]
     secret: Callable[[str], bytes]
+    peers: Callable[[str], Peer] = no_peers
 
 
 @dataclass(frozen=True, slots=True)
