@@ -1,16 +1,21 @@
-"""The services behind the gateway: one channel each, calls in bytes and out in bytes."""
+"""The services behind the gateway: one client each, calls in bytes and out in bytes."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from chassis.interceptors.status import error_of
+from chassis.channel import Client
+from chassis.errors import ApiError
+from chassis.policies import Policy
 
 Metadata = tuple[tuple[str, str], ...]
 UnaryCall = Callable[[bytes, float, Metadata], Awaitable[bytes]]
 """(request, seconds, metadata) → response. Raises ApiError, whatever went wrong; cancelling it cancels the call."""
+
+_ANY: Final = Policy(scope="")
+"""The gateway knows the deadline of every call that it makes; the scope is the service's affair."""
 
 
 class Upstream(Protocol):
@@ -27,40 +32,28 @@ class Upstream(Protocol):
     async def close(self) -> None: ...
 
 
-class GrpcUpstream:
-    """An upstream over a channel that it then owns. `credential` is what health checks are sent with: a service that
+class ServiceUpstream:
+    """An upstream by a client that it then owns. `credential` is what health checks are sent with: a service that
     others than this machine can reach answers them to callers only."""
 
-    def __init__(self, channel: grpc.aio.Channel, credential: Callable[[], Metadata] = lambda: ()) -> None:
-        self._channel = channel
+    def __init__(self, client: Client, credential: Callable[[], Metadata] = lambda: ()) -> None:
+        self._client = client
         self._credential = credential
-        self._check = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
+        self._check = client.unary("/grpc.health.v1.Health/Check", _ANY)
 
     def unary(self, path: str) -> UnaryCall:
-        call: Callable[..., Awaitable[bytes]] = self._channel.unary_unary(path)
-
-        async def invoke(request: bytes, seconds: float, metadata: Metadata) -> bytes:
-            try:
-                return await call(request, timeout=seconds, metadata=metadata)
-            except grpc.aio.AioRpcError as failure:
-                raise error_of(failure) from None
-
-        return invoke
+        return self._client.unary(path, _ANY)
 
     async def ready(self, service: str, seconds: float) -> bool:
+        request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
         try:
-            request, metadata = health_pb2.HealthCheckRequest(service=service), self._credential()
-            answer = await self._check(request, timeout=seconds, metadata=metadata)
-        except grpc.aio.AioRpcError:
+            answer = health_pb2.HealthCheckResponse.FromString(await self._check(request, seconds, self._credential()))
+        except (ApiError, DecodeError):
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._client.close()
 
 
 class Upstreams:

@@ -1,9 +1,11 @@
 """The gateway as a part of a process: a channel to each service of this release, and the HTTP server."""
 
-from chassis.channel import open_channel
+import random
+
+from chassis.channel import Client
 from gateway.module import build
 from gateway.server import GatewayServer
-from gateway.upstream import GrpcUpstream
+from gateway.upstream import ServiceUpstream
 from launcher.probe_credential import ProbeCredential
 from launcher.process import Process
 from launcher.targets import GATEWAY, SERVICES, address_of
@@ -27,13 +29,21 @@ class GatewayTarget:
             clock=process.clock,
             verifier=process.verifier(),
             metrics=process.metrics,
-            upstreams={
-                name: GrpcUpstream(open_channel(address_of(process.config, name), process.config.grpc), credential)
-                for name in SERVICES
-            },
+            upstreams={name: ServiceUpstream(self._client(name), credential) for name in SERVICES},
             random_bytes=process.random_bytes,
         )
         await server.start(gateway)
+
+    def _client(self, service: str) -> Client:
+        process = self._process
+        return Client(
+            address_of(process.config, service),
+            config=process.config.grpc,
+            deadline=process.config.deadline,
+            metrics=process.metrics,
+            clock=process.clock,
+            random=random.random,
+        )
 
     async def stop(self) -> None:
         if self._server is not None:

@@ -1,16 +1,15 @@
 """The client chain, composed: metrics → deadline → call. Messages stay bytes; failures come out as `ApiError`."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
-
-import grpc
 
 from chassis import context
 from chassis.clock import Clock
 from chassis.config import Deadline
 from chassis.errors import ApiError, deadline_exceeded
+from chassis.http2.channel import Channel
+from chassis.http2.grpc import Failure
 from chassis.interceptors.metrics import MethodMetrics
-from chassis.interceptors.status import REQUEST_ID_KEY, error_of
+from chassis.interceptors.status import REQUEST_ID_KEY, error_of_failure
 from chassis.policies import Policy
 from chassis.resilience.deadline import remaining
 from chassis.telemetry.metrics import Metrics
@@ -18,23 +17,23 @@ from chassis.telemetry.metrics import Metrics
 CLIENT_ORDER: Final = ("metrics", "deadline", "call")
 """The layers, outermost first."""
 
-Metadata = tuple[tuple[str, str | bytes], ...]
+Metadata = tuple[tuple[str, str], ...]
 
 
 class UnaryCall(Protocol):
     """One RPC of another process."""
 
-    async def __call__(self, request: bytes, metadata: Metadata = (), timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - sent along
+    async def __call__(self, request: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:  # noqa: ASYNC109 - sent along
         """The response's bytes. `timeout` in seconds is shortened to the RPC's maximum and to what is left of the call
-        in progress, and is the RPC's default when absent. Raises ApiError."""
+        in progress, and is the RPC's default when absent. Raises ApiError; cancelling it cancels the call."""
         ...
 
 
 def unary(
-    channel: grpc.aio.Channel, path: str, policy: Policy, *, metrics: Metrics, clock: Clock, deadline: Deadline
+    channel: Channel, path: str, policy: Policy, *, metrics: Metrics, clock: Clock, deadline: Deadline
 ) -> UnaryCall:
     """The chain of one method, resolved once."""
-    send: Callable[..., Awaitable[bytes]] = channel.unary_unary(path)
+    send = channel.unary(path)
     counted = MethodMetrics(metrics, "client", path, "unary")
     started, handled, observe, now = counted.started, counted.handled, counted.observe, clock.monotonic
     default = policy.default_deadline or float(deadline.default)
@@ -51,17 +50,17 @@ def unary(
             raise deadline_exceeded()
         return seconds
 
-    async def call(request: bytes, metadata: Metadata = (), timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def call(request: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:  # noqa: ASYNC109
         begun = now()
         started()
         code = "CANCELLED"  # what it is when neither an answer nor a status comes
         try:
-            answer = await send(request, timeout=allowed(timeout), metadata=_named(metadata))
+            answer = await send(request, allowed(timeout), _named(metadata))
         except ApiError as late:
             code = late.code.name
             raise
-        except grpc.aio.AioRpcError as failure:
-            error = error_of(failure)
+        except Failure as failure:
+            error = error_of_failure(failure)
             code = error.code.name
             raise error from None
         else:

@@ -5,6 +5,7 @@ where there is something to say BadRequest, RetryInfo and RequestInfo; `grpc-ret
 come back.
 """
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -17,6 +18,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 
 from chassis.errors import BY_GRPC_NUMBER, DOMAIN, ApiError, Code, Violation
+from chassis.http2.grpc import Failure
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
@@ -77,10 +79,25 @@ def error_of(failure: grpc.aio.AioRpcError) -> ApiError:
     A status without our details (made by gRPC itself, or by something between) has the code's name as its reason and
     a message of ours, since the original may name addresses.
     """
-    code = BY_GRPC_NUMBER.get(failure.code().value[0], Code.UNKNOWN)
     trailers = dict(failure.trailing_metadata() or ())
-    carried = _carried(trailers.get(DETAILS_KEY))
-    pushback = trailers.get(PUSHBACK_KEY)
+    return _error(
+        failure.code().value[0], failure.details() or "", trailers.get(DETAILS_KEY), trailers.get(PUSHBACK_KEY)
+    )
+
+
+def error_of_failure(failure: Failure) -> ApiError:
+    """The same for a call over `chassis.http2`."""
+    raw = failure.trailers.get(DETAILS_KEY)
+    try:
+        details = None if raw is None else b64decode(raw + "=" * (-len(raw) % 4), validate=True)
+    except ValueError:
+        details = None
+    return _error(failure.status, failure.message, details, failure.trailers.get(PUSHBACK_KEY))
+
+
+def _error(number: int, message: str, details: object, pushback: object) -> ApiError:
+    code = BY_GRPC_NUMBER.get(number, Code.UNKNOWN)
+    carried = _carried(details)
     retry_after = int(pushback) / 1000 if isinstance(pushback, str) and pushback.isdecimal() else None
     info = _find(carried, ErrorInfo())
     if info is None or info.domain != DOMAIN:
@@ -94,7 +111,7 @@ def error_of(failure: grpc.aio.AioRpcError) -> ApiError:
     return ApiError(
         code,
         info.reason,
-        failure.details() or "",
+        message,
         violations=tuple(Violation(each.field, each.description) for each in violations),
         metadata=dict(info.metadata),
         retry_after=retry_after,

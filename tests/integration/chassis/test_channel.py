@@ -15,17 +15,18 @@ from tests.integration.chassis.conftest import Running
 from tests.support import echo
 
 UNARY, QUICK = f"/{echo.NAME}/Unary", f"/{echo.NAME}/Quick"
+POLICIES = policies.of_service(echo.DESCRIPTOR)
 HELLO = echo.Word(text="hello").SerializeToString()
 
 
 def client_of(address: str, metrics: Metrics) -> Client:
     return Client(
         address,
-        policies.of_service(echo.DESCRIPTOR),
         config=Grpc(),
         deadline=Deadline(),
         metrics=metrics,
         clock=SystemClock(),
+        random=lambda: 0.5,
     )
 
 
@@ -47,7 +48,7 @@ def handled(seen: Metrics, method: str, code: str) -> float | None:
 
 
 async def test_bytes_go_and_bytes_come(running: Running, client: Client, seen: Metrics) -> None:
-    assert await client.unary(UNARY)(HELLO, running.bearer()) == HELLO
+    assert await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer()) == HELLO
     assert handled(seen, "Unary", "OK") == 1
 
 
@@ -59,7 +60,7 @@ async def test_errors_are_typed(running: Running, client: Client, seen: Metrics)
 
         running.echo.act = fail
         with pytest.raises(ApiError) as got:
-            await client.unary(UNARY)(HELLO, running.bearer())
+            await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer())
         assert (got.value.code, got.value.reason, got.value.violations, got.value.retry_after) == (
             raised.code, raised.reason, raised.violations, raised.retry_after,
         )  # fmt: skip
@@ -69,7 +70,7 @@ async def test_errors_are_typed(running: Running, client: Client, seen: Metrics)
 async def test_a_service_that_is_not_there_is_unavailable_and_shows_no_address(seen: Metrics) -> None:
     client = client_of("127.0.0.1:1", seen)
     with pytest.raises(ApiError) as got:
-        await client.unary(UNARY)(HELLO)
+        await client.unary(UNARY, POLICIES[UNARY])(HELLO)
     assert (got.value.code, got.value.reason) == (Code.UNAVAILABLE, "UNAVAILABLE")
     assert got.value.retry_after == 1.0
     assert "127" not in got.value.message
@@ -79,7 +80,7 @@ async def test_a_service_that_is_not_there_is_unavailable_and_shows_no_address(s
 async def test_the_deadline_is_what_is_left_of_the_call_in_progress(running: Running, client: Client) -> None:
     deadline = SystemClock().monotonic() + 1.0
     token = context.enter(context.Call("/x/Y", "r-9", deadline))
-    await client.unary(UNARY)(HELLO, running.bearer(), timeout=15)
+    await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer(), timeout=15)
     context.leave(token)
     (call,) = running.echo.calls
     assert call is not None
@@ -91,7 +92,7 @@ async def test_the_deadline_is_what_is_left_of_the_call_in_progress(running: Run
 async def test_without_time_left_nothing_is_sent(running: Running, client: Client, seen: Metrics) -> None:
     token = context.enter(context.Call("/x/Y", "r-9", SystemClock().monotonic() - 1))
     with pytest.raises(ApiError) as late:
-        await client.unary(UNARY)(HELLO, running.bearer())
+        await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer())
     context.leave(token)
     assert late.value.code is Code.DEADLINE_EXCEEDED
     assert running.echo.calls == []
@@ -107,7 +108,7 @@ async def test_the_rpcs_own_default_and_maximum_hold(running: Running, client: C
     for timeout, at_most in ((None, 0.5), (60, 0.7)):
         begun = SystemClock().monotonic()
         with pytest.raises(ApiError) as late:
-            await client.unary(QUICK)(HELLO, running.bearer(), timeout)
+            await client.unary(QUICK, POLICIES[QUICK])(HELLO, timeout, running.bearer())
         assert late.value.code is Code.DEADLINE_EXCEEDED
         assert SystemClock().monotonic() - begun < at_most
 
@@ -118,7 +119,7 @@ async def test_a_cancelled_caller_cancels_the_work(running: Running, client: Cli
         return ""
 
     running.echo.act = hang
-    calling = asyncio.create_task(client.unary(UNARY)(HELLO, running.bearer()))
+    calling = asyncio.create_task(client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer()))
     await running.echo.entered.wait()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -126,8 +127,3 @@ async def test_a_cancelled_caller_cancels_the_work(running: Running, client: Cli
     async with asyncio.timeout(0.5):
         await running.echo.cancelled.wait()
     assert handled(seen, "Unary", "CANCELLED") == 1
-
-
-async def test_a_method_without_policy_is_not_known(client: Client) -> None:
-    with pytest.raises(KeyError):
-        client.unary("/x/Y")

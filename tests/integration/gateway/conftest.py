@@ -9,15 +9,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from chassis.channel import open_channel
+from chassis.channel import Client
 from chassis.clock import SystemClock
-from chassis.config import Config, Gateway
+from chassis.config import Config, Deadline, Gateway, Grpc
 from chassis.context import Caller
 from chassis.errors import unauthenticated
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.server import GatewayServer
-from gateway.upstream import GrpcUpstream
+from gateway.upstream import ServiceUpstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 
 TOKEN = "Bearer good"
@@ -75,6 +75,20 @@ async def exchange(port: int, sent: bytes, *, within: float = 2.0) -> bytes:
 MAX_BODY = 64 * 1024
 
 
+def upstream(port: int, metrics: Metrics) -> ServiceUpstream:
+    """A service that listens on a port of this machine."""
+    return ServiceUpstream(
+        Client(
+            f"127.0.0.1:{port}",
+            config=Grpc(),
+            deadline=Deadline(),
+            metrics=metrics,
+            clock=SystemClock(),
+            random=lambda: 0.5,
+        )
+    )
+
+
 @asynccontextmanager
 async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIterator[Running]:
     """A gateway before `devices`, on free ports."""
@@ -86,7 +100,7 @@ async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIte
             clock=SystemClock(),
             verifier=OneToken(),
             metrics=metrics,
-            upstreams={"devices": GrpcUpstream(open_channel(f"127.0.0.1:{device_server.port}", config.grpc))},
+            upstreams={"devices": upstream(device_server.port, metrics)},
             random_bytes=counted_bytes(),
             body_seconds=body_seconds,
         )

@@ -10,7 +10,6 @@ from grpc_health.v1 import health_pb2
 
 from bas.devices.v2 import devices_pb2
 from chassis import errors
-from chassis.channel import open_channel
 from chassis.clock import SystemClock
 from chassis.config import Config, Gateway
 from chassis.context import Caller
@@ -18,8 +17,7 @@ from chassis.listen import PortTaken
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.server import GatewayServer
-from gateway.upstream import GrpcUpstream
-from tests.integration.gateway.conftest import TOKEN, OneToken, Running, counted_bytes, exchange, serve
+from tests.integration.gateway.conftest import TOKEN, OneToken, Running, counted_bytes, exchange, serve, upstream
 from tests.integration.gateway.fake_devices import SERVICE, FakeDevices
 from tests.support.eventually import eventually
 
@@ -222,7 +220,7 @@ async def started(verifier: OneToken) -> GatewayServer:
         clock=SystemClock(),
         verifier=verifier,
         metrics=Metrics(),
-        upstreams={"devices": GrpcUpstream(open_channel("127.0.0.1:1", config.grpc))},
+        upstreams={"devices": upstream(1, Metrics())},
         random_bytes=counted_bytes(),
     )
     server = GatewayServer(config.gateway)
