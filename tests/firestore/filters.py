@@ -119,9 +119,10 @@ def _field(filters: Filters, each: Any) -> None:
     if op in _RANGES:
         compare = _RANGES[op]
         filters.unequal.add(path)
-        # Null and NaN are neither below nor above anything: such a range is empty, and they are in no other.
+        # A range beginning or ending at null or NaN is empty. NaN as a field's value is the least of the numbers: the
+        # lower bound that the Firebase SDKs give a range of numbers is NaN (`valuesGetLowerBound`).
         void = value in {NULL, NAN}
-        filters.tests.append((path, lambda key: not void and key[0] == value[0] and key != NAN and compare(key, value)))
+        filters.tests.append((path, lambda key: not void and key[0] == value[0] and compare(key, value)))
     elif op == FieldFilter.EQUAL:
         filters.fix(path, value)
     elif op == FieldFilter.NOT_EQUAL:

@@ -76,10 +76,11 @@ class Indexes:
         for entry in (definition or {}).get("indexes", ()):
             self._composite.append(_composite(entry))
         for entry in (definition or {}).get("fieldOverrides", ()):
-            self._overrides[entry["collectionGroup"], _path(entry["fieldPath"])] = frozenset(
-                (each.get("queryScope", "COLLECTION"), each.get("order") or each["arrayConfig"])
-                for each in entry.get("indexes", ())
-            )
+            if "indexes" in entry:  # without them it says something else of the field, such as `ttl`
+                self._overrides[entry["collectionGroup"], _path(entry["fieldPath"])] = frozenset(
+                    (each.get("queryScope", "COLLECTION"), each.get("order") or each["arrayConfig"])
+                    for each in entry["indexes"]
+                )
         self._admitted: set[Shape] = set()
 
     @classmethod
@@ -109,9 +110,7 @@ class Indexes:
         scope = "COLLECTION_GROUP" if shape.group else "COLLECTION"
         found = []
         for path in {*shape.equal, *shape.contains, *(path for path, _ in shape.order)} - {NAME}:
-            modes = self._overrides.get((shape.collection, path))
-            if modes is None:
-                modes = self._overrides.get(("*", path), self._overrides.get((shape.collection, ("*",))))
+            modes = self._override(shape.collection, path)
             for mode in (ASCENDING, DESCENDING, CONTAINS):
                 automatic = not shape.group if modes is None else (scope, mode) in modes
                 if automatic:
@@ -119,6 +118,13 @@ class Indexes:
                     tails = (ASCENDING, DESCENDING) if mode == CONTAINS else (mode,)
                     found += [Index(shape.collection, shape.group, ((path, mode), (NAME, tail))) for tail in tails]
         return found
+
+    def _override(self, collection: str, path: Path) -> frozenset[tuple[str, str]] | None:
+        """The nearest: the field's own, that of a map it is in, the collection's; None when there is none."""
+        for length in range(len(path), 0, -1):
+            if (collection, path[:length]) in self._overrides:
+                return self._overrides[collection, path[:length]]
+        return self._overrides.get((collection, ("*",)))
 
 
 def _composite(entry: Mapping[str, Any]) -> Index:
