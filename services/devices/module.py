@@ -7,6 +7,7 @@ from chassis.cache.readthrough import GroupReadThrough, LeaseReadThrough
 from chassis.clock import Clock
 from chassis.config import Config, Seconds
 from chassis.module import Background, Parts, ServiceModule, ServiceSpec
+from chassis.store.landing import Landings
 from chassis.store.requests import RequestLog
 from services.devices.filters import SCHEMA
 from services.devices.heartbeats import Heartbeats
@@ -27,11 +28,12 @@ def build(config: Config, parts: Parts, *, presence_clock: Clock | None = None) 
     cached = LeaseReadThrough(parts.cache, "dev", _lives(config, config.cache.device_ttl), parts.metrics)
     lists = GroupReadThrough(parts.cache, "dev:list", _lives(config, config.cache.list_ttl), parts.metrics)
     counts = GroupReadThrough(parts.cache, "dev:count", _lives(config, config.cache.count_ttl), parts.metrics)
-    store = DeviceStore(parts.store, cached, (lists, counts), parts.clock)
+    landings = Landings(parts.clock)
+    store = DeviceStore(parts.store, cached, (lists, counts), landings, parts.clock)
     limits = _limits(config)
     heartbeats = Heartbeats(parts.cache, limits, watch_gap=_watch_gap(config), clock=presence_clock)
     telemetry = TelemetrySnapshots(parts.cache, config.cache.telemetry_ttl, parts.clock)
-    tracker = Tracker(store, heartbeats, telemetry, parts.clock, limits, parts.random_bytes)
+    tracker = Tracker(store, heartbeats, telemetry, landings, parts.clock, limits, parts.random_bytes)
     sweep = Sweep(heartbeats, store, parts.clock, limits, config.devices.sweep_interval, parts.metrics)
     tokens = PageTokens(parts.secret("devices page tokens"))
     servicer = DeviceServicer(
@@ -43,8 +45,8 @@ def build(config: Config, parts: Parts, *, presence_clock: Clock | None = None) 
     )
 
     async def close() -> None:
-        for cache in (cached, lists, counts):
-            await cache.close()
+        for owner in (landings, cached, lists, counts):
+            await owner.close()
 
     return ServiceModule(
         name=NAME,

@@ -7,6 +7,7 @@ then the answer. Cached: `dev:{<tenant>/<device>}` (the serialized Device, etag 
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias
 
 from bas.devices.v2.devices_pb2 import DEVICE_STATUS_OFFLINE, DEVICE_STATUS_ONLINE, Device, DeviceStatus
@@ -16,6 +17,7 @@ from chassis.cache.readthrough import GroupReadThrough
 from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.errors import ApiError, already_exists, etag_mismatch, not_found
+from chassis.store.landing import Landings
 from chassis.store.port import (
     Committed,
     Create,
@@ -58,9 +60,15 @@ class DeviceExists(ApiError):
 
 class DeviceStore:
     def __init__(
-        self, documents: DocumentStore, cached: ReadThrough, groups: Sequence[GroupReadThrough], clock: Clock
+        self,
+        documents: DocumentStore,
+        cached: ReadThrough,
+        groups: Sequence[GroupReadThrough],
+        landings: Landings,
+        clock: Clock,
     ) -> None:
         self._documents = documents
+        self._landings = landings
         self._cached = cached
         self._groups = groups
         self._clock = clock
@@ -197,16 +205,10 @@ class DeviceStore:
     async def _written(
         self, tenant: str, device_ids: Sequence[str], writes: Sequence[Write], *, listed: bool = True
     ) -> Committed:
-        """Commit, then invalidate: also when it is not known whether the commit was applied."""
-        applied = True
-        try:
-            return await self._documents.commit(writes)
-        except PreconditionFailed:
-            applied = False
-            raise
-        finally:
-            if applied:
-                await self._invalidate(tenant, device_ids, listed=listed)
+        """Commit, then invalidate: also when the caller has left, or it is not known whether the commit was applied."""
+        return await self._landings.commit(
+            self._documents, writes, partial(self._invalidate, tenant, device_ids, listed=listed)
+        )
 
     async def _invalidate(self, tenant: str, device_ids: Sequence[str], *, listed: bool) -> None:
         keys = (f"{tenant}/{device_id}" for device_id in device_ids)

@@ -4,7 +4,9 @@ A heartbeat costs a cached read and one script. It reaches the store when it cha
 in a flush interval; while the cache is away the store alone decides, at most once in the fallback interval.
 """
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from bas.devices.v2.devices_pb2 import (
     DEVICE_STATUS_DISABLED,
@@ -16,6 +18,7 @@ from bas.devices.v2.devices_service_pb2 import HeartbeatResponse
 from chassis.cache.port import CacheUnavailable
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code
+from chassis.store.landing import Landings
 from services.devices import device as rules
 from services.devices.heartbeats import Heard, Heartbeats
 from services.devices.presence import Beat, Limits, follow, millis, moment, next_interval
@@ -33,11 +36,13 @@ class Tracker:
         store: DeviceStore,
         heartbeats: Heartbeats,
         telemetry: TelemetrySnapshots,
+        landings: Landings,
         clock: Clock,
         limits: Limits,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
+        self._landings = landings
         self._heartbeats = heartbeats
         self._telemetry = telemetry
         self._clock = clock
@@ -51,6 +56,10 @@ class Tracker:
             raise rules.disabled(device_id)
         try:
             heard = await self._heartbeats.beat(tenant, device_id, beat)
+        except asyncio.CancelledError:
+            # The script may have run, and left the flush to us.
+            self._landings.begin(self._take_back(tenant, device_id))
+            raise
         except CacheUnavailable:
             status = await self._without_cache(tenant, device, beat)
         else:
@@ -97,6 +106,10 @@ class Tracker:
     async def _heard(self, tenant: str, device: Device, beat: Beat, heard: Heard) -> DeviceStatus.ValueType:
         if not (heard.flush or (heard.live and device.status in rules.BY_HEARTBEAT)):
             return device.status
+        # What the cache says is flushed must be, or be taken back, also when the device does not wait for the answer.
+        return await self._landings.land(self._flush(tenant, device, beat, heard))
+
+    async def _flush(self, tenant: str, device: Device, beat: Beat, heard: Heard) -> DeviceStatus.ValueType:
         least = 0 if heard.flush else self._limits.flush_interval
         try:
             return await self._see(tenant, device.device_id, beat, heard.now, least)
@@ -129,6 +142,10 @@ class Tracker:
                 await self._heartbeats.unflush(tenant, device_id)
         except CacheUnavailable:
             pass
+
+    async def _take_back(self, tenant: str, device_id: str) -> None:
+        with suppress(CacheUnavailable):
+            await self._heartbeats.unflush(tenant, device_id)
 
 
 def seen(before: Stored, beat: Beat, now: int, least: int) -> Stored | None:

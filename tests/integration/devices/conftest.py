@@ -1,5 +1,6 @@
 """The devices service over a real SQLite store and a real Valkey, called as the chain calls it."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,7 +29,8 @@ __all__ = ["own_valkey", "valkey", "valkey_server"]
 
 
 class CountingStore:
-    """A store that counts what is written, and can be made to fail, or to be careless."""
+    """A store that counts what is written, and can be made to fail, to be careless, or to take its time: a commit sets
+    `begun`, and waits for `disk`."""
 
     def __init__(self, inner: DocumentStore) -> None:
         self._inner = inner
@@ -36,6 +38,9 @@ class CountingStore:
         self.written: list[Key] = []
         self.failure: Exception | None = None
         self.ignore_versions = False
+        self.begun = asyncio.Event()
+        self.disk = asyncio.Event()
+        self.disk.set()
 
     async def get(self, key: Key) -> Document | None:
         return await self._inner.get(key)
@@ -52,6 +57,8 @@ class CountingStore:
     async def commit(self, writes: Sequence[Write]) -> Committed:
         if self.failure is not None:
             raise self.failure
+        self.begun.set()
+        await self.disk.wait()
         if self.ignore_versions:
             writes = [replace(write, version=None) if isinstance(write, Update) else write for write in writes]
         committed = await self._inner.commit(writes)
