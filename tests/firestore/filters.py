@@ -1,7 +1,7 @@
 """Filters of a structured query: which documents they match, and what they ask of the indexes.
 
-A missing field matches nothing. Comparisons are within the value's type (ranges), a null field matches only equality with null,
-and NOT_EQUAL matches values of all other types. OR is not supported here.
+A missing field matches nothing. Ranges are within the value's type, NaN the lowest number; a range from null or NaN is empty.
+A null field matches only equality with null. NOT_EQUAL matches values of all other types. OR is not supported here.
 """
 
 from collections.abc import Callable, Iterator

@@ -40,7 +40,7 @@ def check_path(path: str, *, even: bool) -> None:
             raise invalid(f'Document name "{path}" has an empty segment.')
         if segment in {".", ".."}:
             raise invalid(f'Resource id "{segment}" is invalid because it is . or ..')
-        if len(segment) > 4 and segment.startswith("__") and segment.endswith("__"):
+        if len(segment) >= 4 and segment.startswith("__") and segment.endswith("__"):
             raise invalid(f'Resource id "{segment}" is invalid because it is reserved.')
         if len(segment.encode()) > MAX_ID_BYTES:
             raise invalid(f"Resource id is longer than {MAX_ID_BYTES} bytes.")
@@ -68,7 +68,7 @@ def _fields(fields: Any, depth: int, prefix: str) -> int:
         length = len(name.encode())
         if not 1 <= length <= MAX_ID_BYTES:
             raise invalid(f"Property name is of {length} bytes: 1 to {MAX_ID_BYTES} are allowed.")
-        if len(name) > 4 and name.startswith("__") and name.endswith("__"):
+        if len(name) >= 4 and name.startswith("__") and name.endswith("__"):
             raise invalid(f'Property name "{name}" is reserved.')
         size += length + 1 + _value(value, depth, prefix)
     return size

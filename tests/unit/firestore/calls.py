@@ -8,7 +8,6 @@ from google.cloud.firestore import AsyncClient
 from google.cloud.firestore_v1 import _helpers
 from google.cloud.firestore_v1.types import (
     CommitRequest,
-    CommitResponse,
     Document,
     Precondition,
     RunQueryRequest,
@@ -39,12 +38,13 @@ def delete(client: AsyncClient, path: str, **precondition: Any) -> Write:
     return Write(delete=name(client, path), current_document=Precondition(**precondition) if precondition else None)
 
 
-async def commit(client: AsyncClient, *writes: Write, database: str | None = None) -> CommitResponse:
+async def commit(client: AsyncClient, *writes: Write, database: str | None = None) -> Any:
+    """A `CommitResponse`, whose times are datetimes."""
     request = CommitRequest(database=database or client._database_string, writes=list(writes))
     return await client._firestore_api.commit(request=request, retry=None, timeout=5)
 
 
-async def put(client: AsyncClient, documents: Mapping[str, Fields], collection: str = DEVICES) -> CommitResponse:
+async def put(client: AsyncClient, documents: Mapping[str, Fields], collection: str = DEVICES) -> Any:
     return await commit(client, *(update(client, f"{collection}/{key}", fields) for key, fields in documents.items()))
 
 
