@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from chassis.config import Config, Redis, Seconds, Store
 from chassis.context import Call, Caller
 from chassis.errors import ApiError
 from chassis.module import Parts, ServiceModule
-from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
+from chassis.store.port import Committed, Create, Document, DocumentExists, DocumentStore, Key, Query, Write
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
 from services.users.filters import SCHEMA
@@ -37,7 +37,7 @@ class CountingStore:
         self.reads = 0
         self.failure: Exception | None = None
         self.torn = False
-        """Whether claims are written in a commit of their own, before that of the user, and not believed."""
+        """Whether claims are looked at first and written afterwards, each in a commit of its own."""
 
     async def get(self, key: Key) -> Document | None:
         self.reads += 1
@@ -63,13 +63,14 @@ class CountingStore:
         return committed
 
     async def _torn_commit(self, writes: Sequence[Write]) -> Committed:
+        rest = [write for write in writes if write.key.collection != CLAIMS]
         claims = [write for write in writes if write.key.collection == CLAIMS]
         for claim in claims:
-            if await self._inner.get(claim.key) is not None:
-                await self._inner.commit(claims)  # which says that it exists
-        committed = await self._inner.commit([write for write in writes if write.key.collection != CLAIMS])
+            if isinstance(claim, Create) and await self._inner.get(claim.key) is not None:
+                raise DocumentExists(claim.key)
+        committed = await self._inner.commit(rest)
         for claim in claims:
-            if await self._inner.get(claim.key) is None:
+            with suppress(DocumentExists):
                 await self._inner.commit([claim])
         return committed
 
