@@ -36,6 +36,11 @@ class Script:
 class Cache(Protocol):
     """Commands, each answered within the operation timeout or CacheUnavailable. Keys are text, values bytes."""
 
+    @property
+    def epoch(self) -> str | None:
+        """Names the server's run: changes when it restarts, None while it is away."""
+        ...
+
     async def get(self, key: str) -> bytes | None: ...
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -111,6 +111,15 @@ class StrictReadThrough:
         self._count.invalidated.inc(len(fence.keys))
         return True
 
+    async def forget(self, *keys: str) -> None:
+        """Drop what is cached and refuse what is being loaded, without a fence: after a change that made nothing less
+        alive, or to repeat an invalidation that may have been lost. Raises CacheUnavailable."""
+        epoch = self._epoch()
+        if epoch is None:
+            raise CacheUnavailable
+        await together([self._cache.run(lease.LIFT, self._names(key, epoch), (b"",)) for key in keys])
+        self._same_run(epoch)
+
     async def close(self) -> None:
         """End the loads in progress. The cache is its owner's to close."""
         await self._flights.close()
