@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import code_pb2
 
 from bas.devices.v2.devices_pb2 import DEVICE_STATUS_DISABLED, DEVICE_STATUS_ONLINE, Device, Reading
 from bas.devices.v2.devices_service_pb2 import (
@@ -109,6 +110,41 @@ async def test_a_devices_life(wire: Wire) -> None:
     assert await refused(wire.Heartbeat(HeartbeatRequest(device_id="d1"))) == ("FAILED_PRECONDITION", "DEVICE_DISABLED")
     await wire.DeleteDevice(DeleteDeviceRequest(device_id="d1"))
     assert await refused(wire.GetDevice(GetDeviceRequest(device_id="d1"))) == ("NOT_FOUND", "DEVICE_NOT_FOUND")
+
+
+async def test_one_bad_device_of_three_fails_alone(wire: Wire) -> None:
+    bad = Device(device_id="bad id", display_name="n" * 257, labels={"site": "\x07"})
+    given = [Device(device_id="d1"), bad, Device(device_id="d3")]
+    answer = await wire.BatchCreateDevices(BatchCreateDevicesRequest(devices=given))
+    assert [result.WhichOneof("outcome") for result in answer.results] == ["device", "error", "device"]
+    told = answer.results[1].error
+    assert (told.code, told.reason) == (code_pb2.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert [violation.field for violation in told.violations] == ["device_id", "display_name", 'labels["site"]']
+    assert await wire.GetDevice(GetDeviceRequest(device_id="d3")) == answer.results[2].device
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "field"),
+    [
+        ("UpdateDevice", UpdateDeviceRequest(device=Device(type="x")), "device.device_id"),
+        ("UpdateDevice", UpdateDeviceRequest(), "device"),
+        (
+            "ReportTelemetry",
+            ReportTelemetryRequest(device_id="d1", readings={"t": Reading(unit="Cel")}),
+            'readings["t"]',
+        ),
+        ("BatchCreateDevices", BatchCreateDevicesRequest(devices=[Device()] * 501), "devices"),
+        ("BatchCreateDevices", BatchCreateDevicesRequest(), "devices"),
+        ("ListDevices", ListDevicesRequest(filter="type = x", order_by="device_id"), "order_by"),
+    ],
+)
+async def test_what_is_missing_or_too_much_is_named(wire: Wire, name: str, request_: Any, field: str) -> None:
+    await wire.CreateDevice(CreateDeviceRequest(device=Device(device_id="d1")))
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await getattr(wire, name)(request_)
+    error = error_of(failure.value)
+    assert (error.code.name, [violation.field for violation in error.violations]) == ("INVALID_ARGUMENT", [field])
+    assert (await wire.CountDevices(CountDevicesRequest())).total == 1
 
 
 async def test_a_full_batch(wire: Wire) -> None:
