@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "gen")]
 
 from chassis.store.firestore import collection_id  # noqa: E402 - after the path
 from chassis.store.firestore_names import field_path  # noqa: E402 - as above
-from chassis.store.port import Index, Order, Schema  # noqa: E402 - as above
+from chassis.store.port import Index, Schema  # noqa: E402 - as above
 
 TARGET: Final = ROOT / "firestore.indexes.json"
 _UP, _DOWN, _CONTAINS = "ASCENDING", "DESCENDING", "CONTAINS"
@@ -34,7 +34,11 @@ def definition(schemas: Mapping[str, Schema]) -> dict[str, Any]:
             overrides.setdefault((group, "*"), _override(group, "*", ()))
             for fields in _needed(index):
                 if len(fields) > 1:
-                    entry = {"collectionGroup": group, "queryScope": "COLLECTION", "fields": [_field(*f) for f in fields]}
+                    entry = {
+                        "collectionGroup": group,
+                        "queryScope": "COLLECTION",
+                        "fields": [_field(*f) for f in fields],
+                    }
                     composite[json.dumps(entry)] = entry
                 elif fields:
                     path, mode = fields[0]

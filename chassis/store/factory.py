@@ -1,5 +1,8 @@
 """From BAS_STORE_URL to an open store."""
 
+import re
+import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -12,19 +15,64 @@ from chassis.store.port import DocumentStore, Schema
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
 
+DEFAULT_DATABASE: Final = "(default)"
 _ACCEPTED: Final = (
-    "sqlite:///relative/folder/, sqlite:////absolute/folder/ or a .db file, or empty for one file a service in the "
-    "data folder"
+    "sqlite:///relative/folder/, sqlite:////absolute/folder/ or a .db file, firestore://project or "
+    "firestore://project/database, or empty for one file a service in the data folder"
 )
+_PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{1,61}[a-z0-9]")
+_DATABASE: Final = re.compile(r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class FirestoreDatabase:
+    """Where a Firestore store is."""
+
+    project: str
+    database: str
 
 
 async def open_store(
     settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock, metrics: Metrics
 ) -> DocumentStore:
-    """The service's store, measured. Raises ConfigError for the URL, StoreUnavailable and StoreCorrupt for the file."""
-    path = sqlite_path(settings.url, data_dir, service)
-    store = await SqliteStore.open(path, schema, clock=clock, budget=settings)
+    """The service's store, measured. Raises ConfigError for the URL, the credentials and the database, StoreUnavailable
+    and StoreCorrupt for the file, StoreUnavailable and StoreTimeout for a database that does not answer."""
+    store = await open_engine(settings, data_dir, service, schema, clock=clock)
     return InstrumentedStore(store, metrics, clock)
+
+
+async def open_engine(settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock) -> DocumentStore:
+    """As `open_store`, without the measuring."""
+    named = firestore_database(settings.url)
+    if named is None:
+        path = sqlite_path(settings.url, data_dir, service)
+        return await SqliteStore.open(path, schema, clock=clock, budget=settings)
+    # Half a second and 40 MB that only those pay who use it.
+    from chassis.store.firestore import FirestoreStore  # noqa: PLC0415
+
+    return await FirestoreStore.open(
+        named.project,
+        named.database,
+        schema,
+        clock=clock,
+        budget=settings,
+        random_bytes=secrets.token_bytes,
+        service=service,
+    )
+
+
+def firestore_database(url: str) -> FirestoreDatabase | None:
+    """What `firestore://project/database` names, or None for another kind of URL; without a database it is
+    `(default)`. FIRESTORE_EMULATOR_HOST, which Google's client reads, sends it to an emulator. Raises ConfigError."""
+    if not url.startswith("firestore:"):
+        return None
+    parts = urlsplit(url)
+    # A project of a domain (`example.com:name`) has a colon, which urlsplit would take for a port.
+    project, database = unquote(parts.netloc), unquote(parts.path.strip("/")) or DEFAULT_DATABASE
+    well = _PROJECT.fullmatch(project) and _DATABASE.fullmatch(database)
+    if not well or parts.query or parts.fragment:
+        raise ConfigError(f"BAS_STORE_URL={url!r} is not accepted: {_ACCEPTED}.")
+    return FirestoreDatabase(project, database)
 
 
 def sqlite_path(url: str, data_dir: Path, service: str) -> Path:
@@ -36,10 +84,6 @@ def sqlite_path(url: str, data_dir: Path, service: str) -> Path:
     if not url:
         return data_dir / f"{service}.db"
     parts = urlsplit(url)
-    if parts.scheme == "firestore":
-        raise ConfigError(
-            f"BAS_STORE_URL={url!r}: the Firestore store comes with a later release; this one takes {_ACCEPTED}."
-        )
     named = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or not named:
         raise ConfigError(f"BAS_STORE_URL={url!r} is not accepted: {_ACCEPTED}.")

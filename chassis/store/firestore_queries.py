@@ -116,9 +116,7 @@ def _structured(collection: str, filters: Sequence[Filter], order: Sequence[Orde
     if order is None:
         return structured
     for by in order:
-        structured.order_by.add(
-            field={"field_path": field_path(by.field)}, direction=_DOWN if by.descending else _UP
-        )
+        structured.order_by.add(field={"field_path": field_path(by.field)}, direction=_DOWN if by.descending else _UP)
     down = bool(order) and order[-1].descending
     structured.order_by.add(field={"field_path": _NAME}, direction=_DOWN if down else _UP)
     return structured

@@ -77,7 +77,7 @@ def _fill_map(target: Any, fields: Mapping[str, Value], depth: int) -> int:
     return size
 
 
-def _fill_value(target: Any, value: Value, depth: int) -> int:  # noqa: C901, PLR0911, PLR0912 - one return a type reads best
+def _fill_value(target: Any, value: Value, depth: int) -> int:  # noqa: C901, PLR0911 - one return a type reads best
     if isinstance(value, str):
         target.string_value = value
         return _text(value)
@@ -127,8 +127,8 @@ def _fill_array(target: Any, values: Sequence[Value], depth: int) -> int:
 def _read(value: Any) -> Any:
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
-        held = value.map_value.fields.items()
-        return {decode_field(name) if name[-1:] == "!" else name: _read(item) for name, item in held}
+        held = value.map_value.fields  # in no order of its own
+        return {decode_field(name) if name[-1:] == "!" else name: _read(held[name]) for name in sorted(held)}
     if kind == "array_value":
         return [_read(item) for item in value.array_value.values]
     if kind == "timestamp_value":

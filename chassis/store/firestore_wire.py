@@ -2,7 +2,7 @@
 
 The client library opens the channel: project, credentials, their renewal, and FIRESTORE_EMULATOR_HOST. Above it, calls go
 past the library's wrappers, whose message classes cost several times the CPU of the call, and whose retries do not
-end at a deadline. Every method here is one RPC with a timeout in seconds, and raises grpc.aio.AioRpcError.
+end at a deadline. Every method here is one RPC with a time limit in seconds, and raises grpc.aio.AioRpcError.
 """
 
 import asyncio
@@ -30,8 +30,13 @@ class Wire:
         self.database: str = client._database_string  # noqa: SLF001 - the library has no public name for it
         self.documents = f"{self.database}/documents"
         self._transport: Any = client._firestore_api.transport  # noqa: SLF001 - the library has no public name for it
-        metadata = [*client._rpc_metadata, client_info.ClientInfo().to_grpc_metadata()]  # noqa: SLF001 - as above
-        self._metadata = (*metadata, routing_header.to_grpc_metadata((("database", self.database),)))
+        info: Any = client_info
+        routing: Any = routing_header
+        self._metadata = (
+            *client._rpc_metadata,  # noqa: SLF001 - as above
+            info.ClientInfo().to_grpc_metadata(),
+            routing.to_grpc_metadata((("database", self.database),)),
+        )
         channel = self._transport.grpc_channel
         self._batch_get = _stream(channel, "BatchGetDocuments", rpc.BatchGetDocumentsResponse)
         self._run_query = _stream(channel, "RunQuery", rpc.RunQueryResponse)
@@ -50,31 +55,31 @@ class Wire:
         """
         return cls(await asyncio.to_thread(AsyncClient, project=project, database=database))
 
-    async def batch_get(self, names: Iterable[str], timeout: float, *, marker_only: bool = False) -> list[Any]:
+    async def batch_get(self, names: Iterable[str], seconds: float, *, marker_only: bool = False) -> list[Any]:
         """BatchGetDocumentsResponse messages, in any order. `marker_only` asks for no field but the commit's id."""
         request = _BatchGet(database=self.database, documents=names)
         if marker_only:
             request.mask.field_paths.append(COMMIT)
-        return [answer async for answer in self._batch_get(request, timeout=timeout, metadata=self._metadata)]
+        return [answer async for answer in self._batch_get(request, timeout=seconds, metadata=self._metadata)]
 
-    async def commit(self, writes: Sequence[Any], timeout: float) -> Any:
+    async def commit(self, writes: Sequence[Any], seconds: float) -> Any:
         """The CommitResponse."""
         request = _CommitRequest(database=self.database, writes=writes)
-        return await self._commit(request, timeout=timeout, metadata=self._metadata)
+        return await self._commit(request, timeout=seconds, metadata=self._metadata)
 
-    async def run_query(self, parent: str, query: Any, timeout: float) -> list[Any]:
+    async def run_query(self, parent: str, query: Any, seconds: float) -> list[Any]:
         """RunQueryResponse messages, in order; some hold no document."""
         request = _RunQuery(parent=parent, structured_query=query)
-        return [answer async for answer in self._run_query(request, timeout=timeout, metadata=self._metadata)]
+        return [answer async for answer in self._run_query(request, timeout=seconds, metadata=self._metadata)]
 
-    async def count(self, parent: str, query: Any, timeout: float) -> int:
+    async def count(self, parent: str, query: Any, seconds: float) -> int:
         """How many documents the query finds, counted by the server."""
         request = _Aggregate(parent=parent)
         asked = request.structured_aggregation_query
         asked.structured_query.CopyFrom(query)
         counted = asked.aggregations.add(alias=_COUNTED)
         counted.count.SetInParent()
-        answers = [each async for each in self._aggregate(request, timeout=timeout, metadata=self._metadata)]
+        answers = [each async for each in self._aggregate(request, timeout=seconds, metadata=self._metadata)]
         return sum(int(answer.result.aggregate_fields[_COUNTED].integer_value) for answer in answers)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from chassis.clock import FakeClock
 from chassis.config import ConfigError, Store
-from chassis.store.factory import open_store, sqlite_path
+from chassis.store.factory import FirestoreDatabase, firestore_database, open_store, sqlite_path
 from chassis.store.port import Create, DocumentExists, Key, Schema
 from chassis.telemetry.metrics import Metrics
 
@@ -25,9 +25,24 @@ def test_another_url_is_refused_by_name(tmp_path: Path, url: str) -> None:
         sqlite_path(url, tmp_path, "devices")
 
 
-def test_firestore_is_for_a_later_release(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="later release"):
-        sqlite_path("firestore://project/database", tmp_path, "devices")
+def test_a_firestore_url_names_a_project_and_a_database() -> None:
+    assert firestore_database("firestore://my-project/orders") == FirestoreDatabase("my-project", "orders")
+    assert firestore_database("firestore://my-project") == FirestoreDatabase("my-project", "(default)")
+    assert firestore_database("firestore://my-project/(default)") == FirestoreDatabase("my-project", "(default)")
+    assert firestore_database("firestore://example.com:my-project/") == FirestoreDatabase(
+        "example.com:my-project", "(default)"
+    )
+    assert firestore_database("sqlite:///x/") is None
+    assert firestore_database("") is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["firestore:", "firestore://", "firestore:///db", "firestore://P/db", "firestore://p1x/a/b", "firestore://p1x/D?q"],
+)
+def test_a_firestore_url_that_names_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="BAS_STORE_URL"):
+        firestore_database(url)
 
 
 async def test_operations_are_measured_by_outcome(tmp_path: Path) -> None:
