@@ -21,6 +21,7 @@ from gateway.problems import (
     path_unknown,
     problem,
 )
+from gateway.protocol import answer_whole
 from gateway.request import Receive, Request, Scope, Send
 from gateway.transcoding.routes import API_PREFIX, Route
 from gateway.transcoding.template import MalformedPercent
@@ -154,6 +155,9 @@ class App:
             sent.append((b"content-length", b"%d" % len(body)))
         if b"origin" in request.headers:
             sent += self._cors.headers(request)
+        plain = status in (200, 201) and request.method != "HEAD"
+        if plain and answer_whole(send, status, sent, body):
+            return
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
 

@@ -5,12 +5,36 @@ import asyncio
 import json
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 10.0
 DISCARDED_BYTES: Final = 16 * 1024 * 1024
 """A refused body is read on up to here, so that the client sees the answer rather than a reset connection."""
+
+
+def answer_whole(send: object, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+    """Send an answer in one write, where ASGI's two events make two, each a system call, and packet, of its own. False
+    when this is not an answer for it: `send` is not uvicorn's, the client is slow or gone, or the connection is to be
+    closed."""
+    cycle = getattr(send, "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle):
+        return False
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started or not cycle.keep_alive:
+        return False
+    lines = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    if head.count(b"\n") != len(lines) // 4 + 2 or head.count(b"\r") != len(lines) // 4 + 2:
+        return False  # a header with a line break in it: uvicorn refuses it
+    cycle.response_started = True
+    cycle.transport.write(head + body)
+    cycle.response_complete = True
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 def _answer(status: int, title: str, code: str, detail: str) -> bytes:
@@ -53,14 +77,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > HEAD_BYTES:
                 self._refuse()
+            elif self._head_timer is None:
+                self._arm()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
         self._head = 0
         self._discarded = 0
-        if self._head_timer is None:
-            self._arm()
 
     def on_headers_complete(self) -> None:
         self._disarm()
