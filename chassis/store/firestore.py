@@ -208,8 +208,8 @@ class FirestoreStore:
             async with within(self._clock, seconds, StoreTimeout):
                 deadline = self._clock.monotonic() + budget(self._clock, seconds)
 
-                def once() -> Awaitable[_T]:
-                    return attempt(max(0.001, deadline - self._clock.monotonic()))
+                async def once() -> _T:
+                    return await attempt(max(0.001, deadline - self._clock.monotonic()))
 
                 return await self._retrier.run(once, is_transient, deadline)
         finally:

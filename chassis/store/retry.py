@@ -4,7 +4,7 @@ The first attempt costs nothing: tenacity is built only after it has failed. Sou
 And Jitter", AWS Architecture Blog, 2015.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ class Retrier:
         self._backoff = backoff or Backoff()
 
     async def run(
-        self, attempt: Callable[[], Awaitable[_T]], repeatable: Callable[[BaseException], bool], deadline: float
+        self, attempt: Callable[[], Coroutine[None, None, _T]], repeatable: Callable[[BaseException], bool], deadline: float
     ) -> _T:
         """The answer of `attempt`. Raises what its last attempt raised; none begins behind `deadline` (monotonic)."""
         try:
