@@ -4,14 +4,14 @@ import asyncio
 from typing import Final
 from urllib.parse import quote
 
-from chassis.errors import ApiError, Violation, internal, invalid_field, unimplemented
+from chassis.errors import ApiError, internal, invalid_field, unimplemented
 from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
 from gateway.problems import NO_STORE, Headers, precondition_failed
 from gateway.request import Request
 from gateway.transcoding.binding import NO_EXTRAS, Binder, Extras
 from gateway.transcoding.codec import BadValue, Codec, Decoded
-from gateway.transcoding.names import json_path
+from gateway.transcoding.names import as_sent
 from gateway.transcoding.routes import Route
 from gateway.upstream import UnaryCall
 
@@ -29,6 +29,7 @@ class Endpoint:
 
     __slots__ = (
         "_binder",
+        "_body",
         "_call",
         "_created_id",
         "_deadline",
@@ -59,6 +60,8 @@ class Endpoint:
         self.open = bool(policy.credential)
         self.takes_body = binder.takes_body
         self._binder = binder
+        # A variable of the path that lies within the body field is the body's, too: its name there is what was sent.
+        self._body = binder.body_name
         self._departures = departures
         self._call = call
         self._response = None if method.response == _EMPTY else codec[method.response]
@@ -82,7 +85,7 @@ class Endpoint:
         except ApiError as error:
             if demanded and error.reason == "ETAG_MISMATCH":
                 raise precondition_failed(error.message) from None
-            raise _in_json_names(error) from None
+            raise as_sent(error, self._body) from None
         except asyncio.CancelledError:
             if not departure.happened:
                 raise
@@ -135,24 +138,6 @@ class Endpoint:
 
 class ClientLeft(Exception):
     """Nobody is there to be answered."""
-
-
-def _in_json_names(error: ApiError) -> ApiError:
-    """A service names fields as its protos do; whoever speaks JSON knows them by their JSON names."""
-    if not error.violations:
-        return error
-    first = error.violations[0].field
-    message = error.message
-    if message.startswith(first):
-        message = json_path(first) + message[len(first) :]
-    return ApiError(
-        error.code,
-        error.reason,
-        message,
-        violations=tuple(Violation(json_path(each.field), each.description) for each in error.violations),
-        metadata=error.metadata,
-        retry_after=error.retry_after,
-    )
 
 
 def _key(header: str) -> str:

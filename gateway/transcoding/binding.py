@@ -11,7 +11,7 @@ from typing import Any, Final
 from chassis.errors import ApiError, Violation, invalid_argument, invalid_field
 from gateway.transcoding.body import BodyChecker, parse
 from gateway.transcoding.codec import BadValue, Codec, JsonType
-from gateway.transcoding.names import join, nearest
+from gateway.transcoding.names import as_sent, join, nearest, sent_path
 from gateway.transcoding.parameter import expected, json_value, scalar_kind
 from gateway.transcoding.query import pairs
 from gateway.transcoding.routes import Route
@@ -52,6 +52,7 @@ class Binder:
         self.takes_body = bool(route.rule.body)
         self._whole = route.rule.body == "*"
         self._body = self._message.by_name[route.rule.body] if self.takes_body and not self._whole else None
+        self.body_name = self._body.name if self._body is not None else ""
         self._etag = self._etag_path()
         policy = route.method.policy
         self._request_id = self._resolve(tuple(policy.idempotency_field.split("."))) if policy.idempotency_field else ()
@@ -89,12 +90,12 @@ class Binder:
         try:
             return self._type.to_binary(tree)
         except BadValue:
-            raise self._checker.explain(self._message, tree) from None
+            raise as_sent(self._checker.explain(self._message, tree), self.body_name) from None
 
     def _from_body(self, body: bytes) -> Tree:
         value = parse(body)
         if self._body is not None:
-            return {self._body.json_name: self._checker.field(self._body, value, self._body.json_name)}
+            return {self._body.json_name: self._checker.field(self._body, value, "")}
         checked = self._checker.message(self._message, value)
         if not isinstance(checked, dict):
             raise self._checker.explain(self._message, checked)
@@ -143,7 +144,7 @@ class Binder:
         """Set a scalar; another value that is there already is an error, and so is the same one twice in the query."""
         field = path[-1]
         holder = _descend(tree, path)
-        name = name or ".".join(each.json_name for each in path)
+        name = name or sent_path(".".join(each.name for each in path), self.body_name)
         value = _value(field, text, name)
         there = holder.get(field.json_name)
         if there is not None:

@@ -4,6 +4,7 @@ import re
 from difflib import get_close_matches
 from typing import Final
 
+from chassis.errors import ApiError, Violation
 from gateway.transcoding.schema import Message
 
 _SNAKE: Final = re.compile(r"_([a-z0-9])")
@@ -33,4 +34,35 @@ def json_path(path: str) -> str:
     pieces = _QUOTED.split(path)
     return "".join(
         piece if piece.startswith('"') else _SNAKE.sub(lambda match: match[1].upper(), piece) for piece in pieces
+    )
+
+
+def sent_path(path: str, body: str) -> str:
+    """A path from the request message on, as whoever sent the message's field `body` as the HTTP body knows it; "" is
+    no such field.
+
+    `device.display_name` with the body `device` → `displayName`, `device` → `body`.
+    """
+    path = json_path(path)
+    if not body:
+        return path
+    body = json_path(body)
+    return "body" if path == body else path.removeprefix(f"{body}.")
+
+
+def as_sent(error: ApiError, body: str) -> ApiError:
+    """`error` with its violations under the names of `sent_path`."""
+    if not error.violations:
+        return error
+    first = error.violations[0].field
+    message = error.message
+    if first and message.startswith(first):
+        message = sent_path(first, body) + message[len(first) :]
+    return ApiError(
+        error.code,
+        error.reason,
+        message,
+        violations=tuple(Violation(sent_path(each.field, body), each.description) for each in error.violations),
+        metadata=error.metadata,
+        retry_after=error.retry_after,
     )

@@ -68,10 +68,10 @@ async def test_details_pass_through_in_json_names(running: Running, http: httpx.
         errors.Violation("device.display_name", "Too long."), errors.Violation('device.labels["a_b"]', "Too short.")
     )
     document = (await http.post("/api/v2/devices", json={})).json()
-    assert document["detail"] == "device.displayName: Too long."
+    assert document["detail"] == "displayName: Too long."
     assert document["errors"] == [
-        {"field": "device.displayName", "description": "Too long."},
-        {"field": 'device.labels["a_b"]', "description": "Too short."},
+        {"field": "displayName", "description": "Too long."},
+        {"field": 'labels["a_b"]', "description": "Too short."},
     ]
     running.devices.fail = errors.permission_denied("devices:write")
     assert (await http.post("/api/v2/devices", json={})).json()["metadata"] == {"scope": "devices:write"}
