@@ -6,6 +6,7 @@ from chassis.cache.lease import Lives
 from chassis.cache.readthrough import LeaseReadThrough
 from chassis.config import CacheTtl, Config, Seconds
 from chassis.module import Parts, ServiceModule, ServiceSpec
+from chassis.store.landing import Landings
 from chassis.store.requests import RequestLog
 from services.users.cursors import SealedTokens
 from services.users.filters import SCHEMA
@@ -23,19 +24,21 @@ def build(config: Config, parts: Parts, *, sessions: SessionRevoker | None = Non
     lives = _lives(config.cache)
     cached = LeaseReadThrough(parts.cache, "user", lives, parts.metrics)
     emails = LeaseReadThrough(parts.cache, "user:email", lives, parts.metrics)
-    store = UserStore(parts.store, cached, emails)
+    landings = Landings(parts.clock)
+    store = UserStore(parts.store, cached, emails, landings)
+    log = RequestLog(parts.store, parts.clock)
+    revoker = sessions or PeerRevoker(parts.peers("sessions"), parts.metrics)
     tokens = PageTokens(parts.secret("users page tokens"))
     servicer = UserServicer(
         store=store,
-        registry=Registry(store, RequestLog(parts.store, parts.clock), parts.clock, parts.random_bytes),
+        registry=Registry(store, log, revoker, landings, parts.clock, parts.random_bytes),
         lists=UserLists(parts.store, SealedTokens(tokens, parts.secret("users cursors"), parts.random_bytes)),
-        sessions=sessions or PeerRevoker(parts.peers("sessions"), parts.metrics),
         max_message=config.grpc.max_message,
     )
 
     async def close() -> None:
-        for cache in (cached, emails):
-            await cache.close()
+        for owner in (landings, cached, emails):
+            await owner.close()
 
     return ServiceModule(
         name=NAME,

@@ -1,4 +1,4 @@
-"""Registering users, and changing what was registered."""
+"""Registering users, changing what was registered, and removing them with their sessions."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,23 +6,35 @@ from typing import Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from bas.users.v2.users_pb2 import User
-from bas.users.v2.users_service_pb2 import CreateUserRequest
+from bas.users.v2.users_service_pb2 import CreateUserRequest, DeleteUserRequest
 from chassis.api.ids import etag_of, new_id
 from chassis.api.validation import compile_validator
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code, Violation, etag_mismatch, invalid_argument
+from chassis.store.landing import Landings
 from chassis.store.port import DocumentExists
 from chassis.store.requests import RequestLog
 from services.users import user as rules
 from services.users.records import Stored
+from services.users.sessions import SessionRevoker
 from services.users.store import ATTEMPTS, UserStore
 
 _METHOD: Final = "bas.users.v2.UserService/CreateUser"
 
 
 class Registry:
-    def __init__(self, store: UserStore, log: RequestLog, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        store: UserStore,
+        log: RequestLog,
+        sessions: SessionRevoker,
+        landings: Landings,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
         self._store = store
+        self._sessions = sessions
+        self._landings = landings
         self._log = log
         self._clock = clock
         self._random_bytes = random_bytes
@@ -81,6 +93,24 @@ class Registry:
                 if failure.reason != "USER_ALREADY_EXISTS":
                     raise
         raise _contended()
+
+    async def remove(self, tenant: str, request: DeleteUserRequest) -> None:
+        """Seen to its end when the caller leaves: what follows a delete is part of it. Raises USER_NOT_FOUND,
+        ETAG_MISMATCH, SESSIONS_NOT_REVOKED."""
+        await self._landings.land(self._remove(tenant, request))
+
+    async def _remove(self, tenant: str, request: DeleteUserRequest) -> None:
+        missing: ApiError | None = None
+        try:
+            await self._store.delete(tenant, request.user_id, etag=request.etag)
+        except ApiError as failure:
+            if failure.code is not Code.NOT_FOUND:
+                raise
+            missing = failure
+        # Also for a user that is gone: this may be the repetition of a call that got no further than here.
+        await self._sessions.revoke(tenant, request.user_id)
+        if missing is not None and not request.allow_missing:
+            raise missing
 
     def _registered(self, given: User) -> User:
         return rules.registered(given.user_id or new_id(self._random_bytes), given, self._clock.now())

@@ -18,11 +18,10 @@ from bas.users.v2.users_service_pb2 import (
     UpdateUserRequest,
 )
 from chassis.context import tenant
-from chassis.errors import ApiError, Code, invalid_field
+from chassis.errors import invalid_field
 from services.users import user as rules
 from services.users.listing import UserLists
 from services.users.registry import Registry
-from services.users.sessions import SessionRevoker
 from services.users.store import UserStore
 
 _FRAMING: Final = 64 * 1024
@@ -30,13 +29,10 @@ _FRAMING: Final = 64 * 1024
 
 
 class UserServicer:
-    def __init__(
-        self, store: UserStore, registry: Registry, lists: UserLists, sessions: SessionRevoker, max_message: int
-    ) -> None:
+    def __init__(self, store: UserStore, registry: Registry, lists: UserLists, max_message: int) -> None:
         self._store = store
         self._registry = registry
         self._lists = lists
-        self._sessions = sessions
         self._batch_bytes = max_message - _FRAMING
 
     async def GetUser(self, request: GetUserRequest) -> bytes:
@@ -66,15 +62,5 @@ class UserServicer:
         )
 
     async def DeleteUser(self, request: DeleteUserRequest) -> Empty:
-        missing: ApiError | None = None
-        try:
-            await self._store.delete(tenant(), request.user_id, etag=request.etag)
-        except ApiError as failure:
-            if failure.code is not Code.NOT_FOUND:
-                raise
-            missing = failure
-        # Also for a user that is gone: this may be the repetition of a call that got no further than here.
-        await self._sessions.revoke(tenant(), request.user_id)
-        if missing is not None and not request.allow_missing:
-            raise missing
+        await self._registry.remove(tenant(), request)
         return Empty()

@@ -5,7 +5,8 @@ Cached: `user:{<tenant>/<user>}` (the serialized User, etag included) and `user:
 holds the claim, or that nobody does).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from bas.users.v2.users_pb2 import User
@@ -13,6 +14,7 @@ from chassis.api.ids import etag_matches, etag_of
 from chassis.cache.port import Loaded, ReadThrough
 from chassis.cache.together import together
 from chassis.errors import ApiError, Code, already_exists, etag_mismatch, not_found
+from chassis.store.landing import Landings
 from chassis.store.port import (
     Committed,
     Create,
@@ -39,8 +41,9 @@ Decide: TypeAlias = Callable[[Stored], Stored | None]
 
 
 class UserStore:
-    def __init__(self, documents: DocumentStore, cached: ReadThrough, emails: ReadThrough) -> None:
+    def __init__(self, documents: DocumentStore, cached: ReadThrough, emails: ReadThrough, landings: Landings) -> None:
         self._documents = documents
+        self._landings = landings
         self._cached = cached
         self._emails = emails
 
@@ -176,23 +179,18 @@ class UserStore:
         version = committed.versions[0]
         return Stored(tenant, _versioned(after.user, version), after.claim, version)
 
-    async def _written(self, tenant: str, user_id: str, claims: set[str], writes: Sequence[Write]) -> Committed:
-        """Commit, then invalidate: also when it is not known whether the commit was applied."""
-        applied = True
-        try:
-            return await self._documents.commit(writes)
-        except PreconditionFailed:
-            applied = False
-            raise
-        finally:
-            if applied:
-                # Together: they share a round trip, and the caller waits for it.
-                await together(
-                    [
-                        self._cached.invalidate(f"{tenant}/{user_id}"),
-                        self._emails.invalidate(*(f"{tenant}/{claim}" for claim in claims)),
-                    ]
-                )
+    async def _written(self, tenant: str, user_id: str, claims: Iterable[str], writes: Sequence[Write]) -> Committed:
+        """Commit, then invalidate: also when the caller has left, or it is not known whether the commit was applied."""
+        return await self._landings.commit(self._documents, writes, partial(self._invalidate, tenant, user_id, claims))
+
+    async def _invalidate(self, tenant: str, user_id: str, claims: Iterable[str]) -> None:
+        # Together: they share a round trip, and the caller waits for it.
+        await together(
+            [
+                self._cached.invalidate(f"{tenant}/{user_id}"),
+                self._emails.invalidate(*(f"{tenant}/{claim}" for claim in claims)),
+            ]
+        )
 
 
 def _loaded(document: Document | None) -> Loaded | None:

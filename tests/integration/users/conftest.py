@@ -1,5 +1,6 @@
 """The users service over a real SQLite store and a real Valkey, called as the chain calls it."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -29,13 +30,17 @@ __all__ = ["own_valkey", "valkey", "valkey_server"]
 
 
 class CountingStore:
-    """A store that counts what it is asked, and can be made to fail, or to be careless."""
+    """A store that counts what it is asked, and can be made to fail, to be careless, or to take its time: a commit sets
+    `begun`, and waits for `disk`."""
 
     def __init__(self, inner: DocumentStore) -> None:
         self._inner = inner
         self.commits = 0
         self.reads = 0
         self.failure: Exception | None = None
+        self.begun = asyncio.Event()
+        self.disk = asyncio.Event()
+        self.disk.set()
         self.torn = False
         """Whether claims are looked at first and written afterwards, each in a commit of its own."""
 
@@ -56,6 +61,8 @@ class CountingStore:
     async def commit(self, writes: Sequence[Write]) -> Committed:
         if self.failure is not None:
             raise self.failure
+        self.begun.set()
+        await self.disk.wait()
         if self.torn:
             return await self._torn_commit(writes)
         committed = await self._inner.commit(writes)

@@ -1,6 +1,8 @@
 """Creating, reading, finding, changing and removing users."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from chassis.store.port import StoreUnavailable
 from services.users.records import user_key
 from tests.integration.users.calls import batch, create, delete, get, lookup, refused, update
 from tests.integration.users.conftest import CountingStore, Users, replica
+from tests.support.eventually import eventually
 from tests.support.valkey import Valkey
 
 
@@ -314,6 +317,42 @@ class TestDelete:
         users.sessions.failure = None
         await delete(users, etag=made.etag, allow_missing=True)
         assert users.sessions.revoked == [("acme", "u1")]
+
+
+async def abandoned(call: Coroutine[Any, Any, object], store: CountingStore) -> None:
+    """The call, whose client leaves when the commit has begun and before it has landed."""
+    store.begun.clear()
+    store.disk.clear()
+    running = asyncio.create_task(call)
+    await store.begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+class TestAbandoned:
+    async def test_a_change_that_lands_is_seen(self, users: Users, store: CountingStore) -> None:
+        await create(users, email="old@b.c")
+        await abandoned(update(users, User(user_id="u1", email="new@b.c"), "email"), store)
+        assert await get(users) == await lookup(users, "old@b.c")  # and is cached
+        with refused("USER_NOT_FOUND"):
+            await lookup(users, "new@b.c")
+        store.disk.set()
+
+        async def seen() -> bool:
+            return (await get(users)).email == "new@b.c"
+
+        await eventually(seen, "the change is seen")
+        assert await lookup(users, "new@b.c") == await get(users)
+
+    async def test_a_delete_that_lands_revokes_the_sessions(self, users: Users, store: CountingStore) -> None:
+        await create(users)
+        await abandoned(delete(users), store)
+        await get(users)
+        store.disk.set()
+        await eventually(lambda: users.sessions.revoked == [("acme", "u1")], "the sessions are revoked")
+        with refused("USER_NOT_FOUND"):
+            await get(users)
 
 
 async def steps_back(store: CountingStore, valkey: Valkey) -> int:
