@@ -2,8 +2,8 @@
 
 Measured with a loop that is never idle: a point read on the loop takes 20 µs, on a thread 2.2 ms (p99 15 ms), a page
 of 50 documents 0.3 ms against 50 ms, because every return from SQLite to Python waits up to 5 ms for the interpreter
-lock. So short calls run on the loop, and one that turns out slow sends the following ones to threads for a while: a
-slow disk costs the loop one such call a second.
+lock. So short calls run on the loop, and one that turns out slow sends the following ones to threads, for longer each
+time: a disk that stays slow costs the loop one such call a second.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,11 @@ from chassis.clock import Clock
 
 SLOW: Final = 0.010
 """Seconds; ten times what the longest short call takes from the page cache."""
-HOLD: Final = 1.0
-"""Seconds for which calls then go to threads."""
+SHORTEST: Final = 0.05
+"""Seconds for which calls go to threads after a slow one: most often it was the process that had to wait for a
+processor, and not the disk."""
+LONGEST: Final = 1.0
+"""What this doubles up to while calls are slow again soon after."""
 
 _T = TypeVar("_T")
 
@@ -25,6 +28,7 @@ class Pace:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._again = clock.monotonic()
+        self._hold = SHORTEST
 
     def quick(self) -> bool:
         """Whether a short call may run on the loop."""
@@ -38,4 +42,7 @@ class Pace:
         finally:
             ended = self._clock.monotonic()
             if ended - started > SLOW:
-                self._again = ended + HOLD
+                # A disk that was quick for as long as it was last given up for has recovered.
+                recovered = started - self._again >= self._hold
+                self._hold = SHORTEST if recovered else min(2 * self._hold, LONGEST)
+                self._again = ended + self._hold

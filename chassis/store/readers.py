@@ -148,17 +148,20 @@ class ReaderPool:
         self._readers = tuple(readers)
         self._waiting: deque[asyncio.Future[Reader]] = deque()
 
-    async def run(self, read: Callable[[Reader], _T], *, short: bool) -> _T:
-        """`read`'s result; cancelled, the statement is interrupted. Raises the port's errors.
+    def near(self, read: Callable[[Reader], _T]) -> tuple[_T] | None:
+        """The result of a short read (one statement, or a few that each find one row) on the event loop, or None: it is
+        for `run` then. Raises the port's errors."""
+        if not self._pace.quick():
+            return None
+        try:
+            return (self._pace.here(lambda: read(self._near)),)
+        except sqlite3.Error as failure:
+            if failure.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise translated(failure) from failure
+            return None
 
-        `short` says that it may be tried on the event loop: it is one statement, or a few that each find one row.
-        """
-        if short and self._pace.quick():
-            try:
-                return self._pace.here(lambda: read(self._near))
-            except sqlite3.Error as failure:
-                if failure.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                    raise translated(failure) from failure
+    async def run(self, read: Callable[[Reader], _T]) -> _T:
+        """`read`'s result from a thread; cancelled, the statement is interrupted. Raises the port's errors."""
         reader = await self._take()
         running = asyncio.get_running_loop().run_in_executor(self._threads, read, reader)
         running.add_done_callback(lambda done: self._give_back(reader, done))

@@ -1,15 +1,15 @@
 """The document store on one SQLite file: durable, ordered as Firestore orders, for one process on one machine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from chassis.clock import Clock
 from chassis.config import Store as Budget
-from chassis.resilience.deadline import within
+from chassis.resilience.deadline import budget, within
 from chassis.store.expiry import sweep_forever
 from chassis.store.file import StoreFile, open_file
 from chassis.store.pace import Pace
@@ -35,6 +35,7 @@ MAX_WRITES: Final = 500
 MAX_KEYS: Final = 500
 _READERS: Final = 3
 _TOGETHER: Final = 64
+_T = TypeVar("_T")
 
 
 class SqliteStore:
@@ -85,28 +86,36 @@ class SqliteStore:
         self._check_open()
         if len(keys) > MAX_KEYS:
             raise ValueError(f"at most {MAX_KEYS} keys are read at once")
+        if len(keys) <= _TOGETHER:
+            return await self._read(partial(_get_each, keys), short=True)
         found: list[Document | None] = []
         async with within(self._clock, self._budget.read_timeout, StoreTimeout):
             for first in range(0, len(keys), _TOGETHER):
-                if first:
-                    await asyncio.sleep(0)  # many keys let others run in between
-                read = partial(_get_each, keys[first : first + _TOGETHER])
-                found += await self._pool.run(read, short=True)
+                found += await self._read(partial(_get_each, keys[first : first + _TOGETHER]), short=True)
+                await asyncio.sleep(0)  # many keys let others run in between
         return found
 
     async def query(self, query: Query) -> list[Document]:
         self._check_open()
         plan = self._planner.page(query)
-        async with within(self._clock, self._budget.read_timeout, StoreTimeout):
-            found = await self._pool.run(lambda reader: reader.page(query, plan), short=is_short(query, plan))
+        found = await self._read(lambda reader: reader.page(query, plan), short=is_short(query, plan))
         return [document(query.tenant, query.collection, stored) for stored in found]
 
     async def count(self, query: Query) -> int:
         self._check_open()
         plan = self._planner.count(query)
+        short = not (isinstance(plan, IndexPlan) and plan.residual)
+        return await self._read(lambda reader: reader.count(query, plan), short=short)
+
+    async def _read(self, read: Callable[[Reader], _T], *, short: bool) -> _T:
+        """On the loop, where nothing has to be timed, or on a thread within the budget."""
+        if budget(self._clock, self._budget.read_timeout) <= 0:
+            raise StoreTimeout
+        near = self._pool.near(read) if short else None
+        if near is not None:
+            return near[0]
         async with within(self._clock, self._budget.read_timeout, StoreTimeout):
-            short = not (isinstance(plan, IndexPlan) and plan.residual)
-            return await self._pool.run(lambda reader: reader.count(query, plan), short=short)
+            return await self._pool.run(read)
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         self._check_open()
