@@ -1,6 +1,7 @@
 """One route at work: bind, call, answer. Everything that does not change from request to request is made at the start."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -25,7 +26,7 @@ _PLAIN_HEADERS: Final[Headers] = [_JSON, NO_STORE]
 
 
 class Endpoint:
-    """`default` is the deadline in seconds of a method whose policy names none."""
+    """`default` is the deadline in seconds of a method whose policy names none; `new_trace` makes a `traceparent`."""
 
     __slots__ = (
         "_binder",
@@ -36,6 +37,7 @@ class Endpoint:
         "_departures",
         "_etag",
         "_longest",
+        "_new_trace",
         "_reads",
         "_response",
         "_status",
@@ -54,6 +56,7 @@ class Endpoint:
         departures: Departures,
         has_etag: bool,
         default: float,
+        new_trace: Callable[[], str],
     ) -> None:
         method, policy = route.method, route.method.policy
         self.route = route
@@ -64,6 +67,7 @@ class Endpoint:
         self._body = binder.body_name
         self._departures = departures
         self._call = call
+        self._new_trace = new_trace
         self._response = None if method.response == _EMPTY else codec[method.response]
         self._etag = has_etag
         self._reads = route.rule.method == "GET"
@@ -81,7 +85,7 @@ class Endpoint:
         seconds = self._deadline if seconds is None else min(seconds, self._longest)
         departure = self._departures.watch(request.receive)
         try:
-            data = await call(message, seconds, request.metadata())
+            data = await call(message, seconds, request.metadata(self._new_trace))
         except ApiError as error:
             if demanded and error.reason == "ETAG_MISMATCH":
                 raise precondition_failed(error.message) from None

@@ -69,6 +69,7 @@ def build(
     versions = Versions(Version(name, table, (retirements or {}).get(name)) for name, table in tables.items())
     checker = BodyChecker(schema, codec)
     departures = Departures()
+    new_trace = _traces(random_bytes)
     endpoints: dict[int, Endpoint] = {}
     binders: list[tuple[Route, Binder]] = []
     for table in tables.values():
@@ -83,6 +84,7 @@ def build(
                 departures=departures,
                 has_etag="etag" in schema.messages[route.method.response].by_name,
                 default=config.deadline.default,
+                new_trace=new_trace,
             )
     readiness = Readiness(deployed, _services(schema), clock)
 
@@ -108,6 +110,16 @@ def _ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
     """Request ids, unique among all gateways by a random beginning; they are no secret."""
     beginning, counter = random_bytes(8).hex(), itertools.count(1)
     return lambda: f"{beginning}-{next(counter):x}"
+
+
+def _traces(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
+    """Sampled traces of 16 random bytes, whose first span has 8 more (W3C Trace Context level 2, §3.2)."""
+
+    def new() -> str:
+        ids = random_bytes(24).hex()
+        return f"00-{ids[:32]}-{ids[32:]}-01"
+
+    return new
 
 
 def _services(schema: Schema) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """One HTTP request as the gateway sees it: the headers that matter, the body, and whether the client is still there."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ _ID_LENGTH: Final = 128
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
-_TRACEPARENT_LENGTH: Final = 55
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_NO_IDS: Final = re.compile(r"-(0{32}|0{16})-")
+_TRACESTATE_LENGTH: Final = 512
 
 
 class Request:
@@ -59,15 +62,20 @@ class Request:
             raise invalid_field("Request-Timeout", "The duration must be more than nothing.")
         return seconds
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes along with the call."""
+    def metadata(self, new_trace: Callable[[], str]) -> tuple[tuple[str, str], ...]:
+        """What goes along with the call; `new_trace` makes a `traceparent` where none came (W3C Trace Context)."""
         made = [("x-request-id", self.request_id)]
         authorization = self.headers.get(b"authorization")
         if authorization is not None:
             made.append(("authorization", authorization.decode("latin-1")))
-        trace = self.headers.get(b"traceparent")
-        if trace is not None and len(trace) == _TRACEPARENT_LENGTH and trace.isascii():
-            made.append(("traceparent", trace.decode("ascii")))
+        trace = self.header(b"traceparent")
+        if trace and _TRACEPARENT.fullmatch(trace) and not _NO_IDS.search(trace):
+            made.append(("traceparent", trace))
+            state = self.header(b"tracestate")
+            if state and len(state) <= _TRACESTATE_LENGTH and state.isascii() and state.isprintable():
+                made.append(("tracestate", state))
+        else:  # a trace of its own; one that is malformed is begun anew, and its state is dropped (§3.3 of the standard)
+            made.append(("traceparent", new_trace()))
         return tuple(made)
 
     def check_media_type(self) -> None:

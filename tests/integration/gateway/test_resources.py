@@ -1,5 +1,7 @@
 """Resources over HTTP: statuses, headers, etags, masks and idempotency, as clients meet them."""
 
+import re
+
 import httpx
 import pytest
 
@@ -226,3 +228,19 @@ async def test_cors(http: httpx.AsyncClient, boiler: devices_pb2.Device) -> None
     assert preflight.status_code == 204
     assert "PATCH" in preflight.headers["access-control-allow-methods"]
     assert "Authorization" in preflight.headers["access-control-allow-headers"]
+
+
+async def test_a_trace_begins_here_unless_one_came(running: Running, http: httpx.AsyncClient) -> None:
+    given, state = "00-" + "a" * 32 + "-" + "b" * 16 + "-01", {"tracestate": "vendor=1"}
+    wrong = ("00-" + "0" * 32 + "-" + "b" * 16 + "-01", "ff" + given[2:], given.upper(), given + "-x")
+    made = set()
+    for sent in ("", *wrong):
+        await http.get("/api/v2/devices/d1", headers=({"traceparent": sent} if sent else {}) | state)
+        metadata = running.devices.metadata[-1]
+        assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", str(metadata["traceparent"]))
+        assert "tracestate" not in metadata, "the state of a trace that was not taken"
+        made.add(str(metadata["traceparent"]))
+    assert len(made) == 1 + len(wrong)
+    await http.get("/api/v2/devices/d1", headers={"traceparent": given} | state)
+    assert running.devices.metadata[-1]["traceparent"] == given
+    assert running.devices.metadata[-1]["tracestate"] == "vendor=1"
