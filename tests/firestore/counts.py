@@ -1,29 +1,29 @@
 """What the server was asked for, as production would bill it, and every attempt."""
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
-    """One call as it arrived. `began` is on the server's monotonic clock; `budget` is the seconds until the client's
-    deadline (None: it has none); `outcome` is filled in when it ends."""
+    """One call as it arrived. Times are of the server's monotonic clock; `budget` is the seconds until the client's deadline
+    (None: it has none). It ends, OK, when its last answer is on its way: clients stop to listen as soon as they have it."""
 
     rpc: str
     began: float
     budget: float | None
-    outcome: list[str] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
+    ended: float | None = None
+    outcome: str | None = None
+    """A status code's name."""
+
+    def end(self, outcome: str, now: float) -> None:
+        """The first end counts."""
+        if self.outcome is None:
+            self.outcome, self.ended = outcome, now
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "rpc": self.rpc,
-            "began": self.began,
-            "budget": self.budget,
-            "ended": self.ended[0] if self.ended else None,
-            "outcome": self.outcome[0] if self.outcome else None,
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True)

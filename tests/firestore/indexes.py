@@ -102,7 +102,11 @@ class Indexes:
             if (covered := index.serves(shape)) is not None
         ]
         if not serving or frozenset().union(*serving) != wanted:
-            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"The query requires an index. {_needed(shape)}")
+            raise Refused(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "The query requires an index. You can create it here: "
+                f"https://console.firebase.google.com/v1/r/project/_/firestore/indexes ({_needed(shape)})",
+            )
         self._admitted.add(shape)
 
     def _automatic(self, shape: Shape) -> list[Index]:
@@ -146,4 +150,4 @@ def _needed(shape: Shape) -> str:
     fields += [f"{'.'.join(path)} {ASCENDING}" for path in sorted(shape.equal)]
     fields += [f"{'.'.join(path)} {direction}" for path, direction in shape.order]
     scope = "collection group" if shape.group else "collection"
-    return f"You can create it here: {scope} {shape.collection}, fields {', '.join(fields)}"
+    return f"{scope} {shape.collection}, fields {', '.join(fields)}"

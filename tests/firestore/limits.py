@@ -10,7 +10,6 @@ MAX_DEPTH = 20
 _MAP_OVERHEAD = 32
 _DOCUMENT_OVERHEAD = 32
 _NAME_OVERHEAD = 16
-_INT64 = 2**63
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,13 +95,11 @@ def _order(query: Any, where: filters.Filters) -> Orders:
         order.append((path, DESCENDING if each.direction == StructuredQuery.DESCENDING else ASCENDING))
     last = order[-1][1] if order else ASCENDING
     seen = {path for path, _ in order}
-    if NAME in seen and order[-1][0] != NAME:
-        raise unsupported("An order that goes on after __name__")
+    order += [(path, last) for path in sorted(where.unequal - seen - {NAME})]
     if NAME not in seen:
-        order += [(path, last) for path in sorted(where.unequal - seen - {NAME})]
         order.append((NAME, last))
-    elif where.unequal - seen:
-        raise invalid("The order must have all fields of inequality filters before __name__.")
+    elif order[-1][0] != NAME:
+        raise invalid(f"order by clause cannot contain more fields after the key {'.'.join(order[-1][0])}")
     return tuple(order)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ from tests.firestore.wire import Refused, invalid, unsupported
 SERVICE = "google.firestore.v1.Firestore"
 _ENTRIES_PER_READ = 1000
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    fault: Fault
+    attempt: Attempt
 
 
 class FirestoreServer(grpc.GenericRpcHandler):
@@ -80,10 +87,6 @@ class FirestoreServer(grpc.GenericRpcHandler):
         if self._server is not None:
             await self._server.stop(grace)
 
-    async def wait(self) -> None:
-        if self._server is not None:
-            await self._server.wait_for_termination()
-
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         service, _, rpc = handler_call_details.method.lstrip("/").partition("/")
         if service != SERVICE:
@@ -94,44 +97,50 @@ class FirestoreServer(grpc.GenericRpcHandler):
         return self._handlers[rpc]
 
     @asynccontextmanager
-    async def _call(self, rpc: str, request: Any, context: Context) -> AsyncIterator["Fault"]:
+    async def _call(self, rpc: str, request: Any, context: Context) -> AsyncIterator[_Call]:
         """Count the call, let its fault befall it, and turn a refusal into its status."""
-        budget = context.time_remaining()
-        attempt = Attempt(rpc, self.clock.monotonic(), budget)
+        call = _Call(
+            self.faults.take(rpc, request) or Fault(),
+            Attempt(rpc, self.clock.monotonic(), context.time_remaining()),
+        )
         self.counts.rpcs[rpc] += 1
-        self.counts.attempts.append(attempt)
-        outcome = "CANCELLED"
-        fault = self.faults.take(rpc, request) or Fault()
+        self.counts.attempts.append(call.attempt)
+        outcome = "UNKNOWN"
         try:
-            delay = self.latency + fault.latency
-            if delay:
+            if delay := self.latency + call.fault.latency:
                 await asyncio.sleep(delay)
-            if not fault.after and fault.results is None:
-                await self.strike(fault)
-            yield fault
+            if not (call.fault.after or call.fault.results is not None):
+                await self._strike(call.fault)
+            yield call
             outcome = "OK"
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "CANCELLED"
+            raise
         except Refused as refused:
             outcome = refused.code.name
+            call.attempt.end(outcome, self.clock.monotonic())
             await context.abort(refused.code, refused.message)
         finally:
-            attempt.outcome.append(outcome)
-            attempt.ended.append(self.clock.monotonic())
+            call.attempt.end(outcome, self.clock.monotonic())
 
-    async def strike(self, fault: Fault) -> None:
+    async def _strike(self, fault: Fault) -> None:
         if fault.hang:
             await self._stopping.wait()
             raise Refused(grpc.StatusCode.UNAVAILABLE, "The server stops.")
         if fault.code is not None:
             raise Refused(fault.code, fault.message)
 
-    async def _answers(self, answers: list[Any], fault: Fault) -> AsyncIterator[bytes]:
+    async def _answers(self, answers: list[Any], call: _Call) -> AsyncIterator[bytes]:
         """The stream, as far as the fault lets it."""
-        for number, answer in enumerate(answers):
-            if number == fault.results:
+        struck = call.fault.after or call.fault.results is not None
+        for number, answer in enumerate(answers, 1):
+            if call.fault.results is not None and number > call.fault.results:
                 break
+            if number == len(answers) and not struck:
+                call.attempt.end("OK", self.clock.monotonic())
             yield answer.SerializeToString()
-        if fault.after or fault.results is not None:
-            await self.strike(fault)
+        if struck:
+            await self._strike(call.fault)
 
     def _check_database(self, name: str) -> None:
         parts = name.split("/")
@@ -157,15 +166,15 @@ class FirestoreServer(grpc.GenericRpcHandler):
 
     async def _commit(self, raw: bytes, context: Context) -> bytes:
         request = self._parse(raw, wire.CommitRequest)
-        async with self._call("Commit", request, context) as fault:
+        async with self._call("Commit", request, context) as call:
             self._check_database(request.database)
             self._check_size(raw)
             if request.transaction:
                 raise unsupported("A transaction")
             time, updates = self.documents.commit(request.writes, self.clock.now() + self.skew)
             self._count_writes(request, time)
-            if fault.after or fault.results is not None:
-                await self.strike(fault)
+            if call.fault.after or call.fault.results is not None:
+                await self._strike(call.fault)
             response = wire.CommitResponse(commit_time=timestamp(time))
             for update in updates:
                 result = response.write_results.add()
@@ -190,7 +199,7 @@ class FirestoreServer(grpc.GenericRpcHandler):
     async def _batch_get(self, raw: bytes, context: Context) -> AsyncIterator[bytes]:
         """Answers come in another order than asked, and once for a document asked for twice: nothing else is promised."""
         request = self._parse(raw, wire.BatchGetDocumentsRequest)
-        async with self._call("BatchGetDocuments", request, context) as fault:
+        async with self._call("BatchGetDocuments", request, context) as call:
             self._check_database(request.database)
             self._check_size(raw)
             self._check_consistency(request)
@@ -206,7 +215,7 @@ class FirestoreServer(grpc.GenericRpcHandler):
                     answer.found.CopyFrom(queries.project(stored, mask))
                 answers.append(answer)
             self.counts.reads += len(answers)
-            async for answer_bytes in self._answers(answers, fault):
+            async for answer_bytes in self._answers(answers, call):
                 yield answer_bytes
 
     def _check_consistency(self, request: Any) -> None:
@@ -215,7 +224,7 @@ class FirestoreServer(grpc.GenericRpcHandler):
 
     async def _run_query(self, raw: bytes, context: Context) -> AsyncIterator[bytes]:
         request = self._parse(raw, wire.RunQueryRequest)
-        async with self._call("RunQuery", request, context) as fault:
+        async with self._call("RunQuery", request, context) as call:
             self._check_database(request.parent)
             self._check_consistency(request)
             found = queries.run(request.parent, request.structured_query, self.documents, self.indexes)
@@ -225,12 +234,12 @@ class FirestoreServer(grpc.GenericRpcHandler):
                 wire.RunQueryResponse(document=queries.project(each, paths), read_time=read_time)
                 for each in found.documents
             ]
-            async for answer in self._answers(answers or [wire.RunQueryResponse(read_time=read_time)], fault):
+            async for answer in self._answers(answers or [wire.RunQueryResponse(read_time=read_time)], call):
                 yield answer
 
     async def _aggregate(self, raw: bytes, context: Context) -> AsyncIterator[bytes]:
         request = self._parse(raw, wire.RunAggregationQueryRequest)
-        async with self._call("RunAggregationQuery", request, context) as fault:
+        async with self._call("RunAggregationQuery", request, context) as call:
             self._check_database(request.parent)
             self._check_consistency(request)
             aggregation = request.structured_aggregation_query
@@ -247,5 +256,5 @@ class FirestoreServer(grpc.GenericRpcHandler):
                     raise invalid("up_to must be greater than zero.")
                 counted = min(count, each.count.up_to.value) if each.count.HasField("up_to") else count
                 answer.result.aggregate_fields[each.alias or f"field_{number}"].integer_value = counted
-            async for answer_bytes in self._answers([answer], fault):
+            async for answer_bytes in self._answers([answer], call):
                 yield answer_bytes

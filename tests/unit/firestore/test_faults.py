@@ -49,7 +49,7 @@ async def test_a_status_of_each_rpc(
     assert rule.hits == 1
     assert not firestore_server.documents.names()
     await _call(rpc, firestore_client)
-    assert [attempt.outcome for attempt in firestore_server.counts.attempts] == [[code.name], ["OK"]]
+    assert [attempt.outcome for attempt in firestore_server.counts.attempts] == [code.name, "OK"]
 
 
 async def test_an_answer_lost_after_the_commit(
@@ -77,9 +77,9 @@ async def test_a_hang_ends_with_the_clients_deadline(
     assert time.monotonic() - began < 2
     assert firestore_server.documents.names() == ([f"{firestore_server.documents.prefix}/{D}"] if after else [])
     (attempt,) = firestore_server.counts.attempts
-    await eventually(lambda: attempt.outcome == ["CANCELLED"], "the server sees that the client has gone")
+    await eventually(lambda: attempt.outcome == "CANCELLED", "the server sees that the client has gone")
     assert attempt.budget is not None
-    assert 0 < attempt.budget <= 0.2
+    assert 0 < attempt.budget < 0.25  # the transport rounds it up
 
 
 async def test_a_hanging_call_does_not_hold_the_servers_end(firestore_server: FirestoreServer) -> None:

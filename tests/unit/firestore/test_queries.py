@@ -247,6 +247,14 @@ async def test_malformed_queries(client: AsyncClient, arguments: dict[str, Any])
         await run(client, query)
 
 
+async def test_no_order_goes_on_after_the_name(client: AsyncClient) -> None:
+    query = client.collection(DEVICES).order_by("s").order_by("__name__")
+    assert "".join(await ids(query)) == "abegcdf"
+    for refused in (query.order_by("n"), query.where(filter=FieldFilter("n", ">", 1))):
+        with pytest.raises(exceptions.InvalidArgument, match="cannot contain more fields after the key"):
+            await ids(refused)
+
+
 async def test_a_query_by_names(client: AsyncClient) -> None:
     query = client.collection(DEVICES).where(filter=FieldFilter("__name__", ">", client.document(f"{DEVICES}/e")))
     assert await ids(query) == ["f", "g"]
