@@ -1,8 +1,10 @@
 """Read-through for what must never be stale once a change was answered (sessions): fence first, then commit."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
+from typing import Final
 
 from chassis.cache import lease
 from chassis.cache.flight import SingleFlight
@@ -10,6 +12,9 @@ from chassis.cache.port import Cache, CacheUnavailable, Load
 from chassis.cache.readthrough import Outcomes, data_of, fill, taken
 from chassis.cache.together import together
 from chassis.telemetry.metrics import Metrics
+
+_EPOCH: Final = 16
+"""Characters of a run id that go into a key: 64 random bits tell runs apart, and keys are memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class StrictReadThrough:
 
     async def get(self, key: str, load: Load) -> bytes | None:
         """As the ReadThrough port's. Reads the store while the key is fenced or the cache is away."""
-        epoch = self._epoch()
+        epoch = self._epoch() or await self._reached()
         token = b""
         if epoch is not None:
             try:
@@ -81,7 +86,7 @@ class StrictReadThrough:
 
         Where some keys were fenced before another failed, their fences end by their hold.
         """
-        epoch = self._epoch()
+        epoch = self._epoch() or await self._reached()
         if epoch is None:
             raise CacheUnavailable
         mark = lease.fresh_token(self._random)
@@ -114,7 +119,7 @@ class StrictReadThrough:
     async def forget(self, *keys: str) -> None:
         """Drop what is cached and refuse what is being loaded, without a fence: after a change that made nothing less
         alive, or to repeat an invalidation that may have been lost. Raises CacheUnavailable."""
-        epoch = self._epoch()
+        epoch = self._epoch() or await self._reached()
         if epoch is None:
             raise CacheUnavailable
         await together([self._cache.run(lease.LIFT, self._names(key, epoch), (b"",)) for key in keys])
@@ -134,11 +139,17 @@ class StrictReadThrough:
         arguments = (lease.fresh_token(self._random), self._lease_ms)
         return taken(await self._cache.run(lease.TAKE_UNFENCED, names, arguments))
 
+    async def _reached(self) -> str | None:
+        """The server's run, of a client that has not connected yet: it does with its first command."""
+        with suppress(CacheUnavailable):
+            await self._cache.get(f"{self._prefix}:reached")
+        return self._epoch()
+
     def _same_run(self, epoch: str) -> None:
         # A name of one run means nothing on the next one's server.
         if self._epoch() != epoch:
             raise CacheUnavailable
 
     def _names(self, key: str, epoch: str) -> tuple[str, str, str]:
-        name = f"{self._prefix}:{{{key}}}:{epoch}"
+        name = f"{self._prefix}:{{{key}}}:{epoch[:_EPOCH]}"
         return name, f"{name}:g", f"{name}:f"

@@ -47,7 +47,7 @@ class Authenticator:
         data = await self._store.look(presented.session_id)
         if data is None:
             raise rules.invalid()
-        entry = unpack(data)
+        entry = unpack(presented.session_id, data)
         now = microseconds(self._now())
         standing = self._judge(presented, entry.secret, now)
         await self._admit(presented, entry, standing, now, tenant)
@@ -61,7 +61,7 @@ class Authenticator:
         data = await self._store.look(presented.session_id)
         if data is None:
             raise rules.invalid()
-        entry = unpack(data)
+        entry = unpack(presented.session_id, data)
         now = microseconds(self._now())
         await self._admit(presented, entry, self._judge(presented, entry.secret, now), now, tenant)
         held = await self._exchange(presented, entry.tenant)

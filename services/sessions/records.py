@@ -98,7 +98,8 @@ def stored(document: Document) -> Stored:
 
 
 # Whether it may be live, when it ends, when a use is to be written, generation, digest, how many exchanges, how long
-# the tenant is; then the exchanges' moments, the tenant, and the Session as it is on the wire.
+# the tenant is; then the exchanges' moments, the tenant, and the Session as it is on the wire, without its id: the key
+# has that already.
 _HEAD: Final = struct.Struct(">?qqI32sBB")
 _MOMENT: Final = struct.Struct(">q")
 
@@ -115,8 +116,10 @@ class Entry(NamedTuple):
 
 
 def pack(held: Stored, step: timedelta) -> bytes:
-    session, secret = held.session, held.secret
+    secret = held.secret
     tenant = held.tenant.encode()
+    session = held.copy().session
+    session.ClearField("session_id")
     head = _HEAD.pack(
         session.status == SESSION_STATUS_ACTIVE,
         microseconds(rules.when(session.expire_time)),
@@ -130,14 +133,17 @@ def pack(held: Stored, step: timedelta) -> bytes:
     return b"".join((head, moments, tenant, session.SerializeToString()))
 
 
-def unpack(data: bytes) -> Entry:
+def unpack(session_id: str, data: bytes) -> Entry:
+    """What `pack` made of the session of that id."""
     active, end, touch_at, generation, digest, exchanges, tenant_size = _HEAD.unpack_from(data)
     at = _HEAD.size
     moments = tuple(_MOMENT.unpack_from(data, at + 8 * number)[0] for number in range(exchanges)) if exchanges else ()
     at += 8 * exchanges
     session_at = at + tenant_size
     tenant = data[at:session_at].decode()
-    return Entry(active, end, touch_at, Secret(generation, digest, moments), tenant, data[session_at:])
+    # Field 1 of a Session, its id, on the wire.
+    session = b"".join((b"\x0a", _varint(len(session_id)), session_id.encode(), data[session_at:]))
+    return Entry(active, end, touch_at, Secret(generation, digest, moments), tenant, session)
 
 
 def answer(entry: Entry) -> bytes:

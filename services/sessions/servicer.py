@@ -65,7 +65,7 @@ class SessionServicer:
 
     async def GetSession(self, request: GetSessionRequest) -> bytes:
         data = await self._store.look(request.session_id)
-        entry = None if data is None else unpack(data)
+        entry = None if data is None else unpack(request.session_id, data)
         if entry is None or entry.tenant != tenant():
             raise not_found("session", request.session_id)
         if entry.active and microseconds(self._clock.now()) >= entry.end:

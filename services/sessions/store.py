@@ -80,7 +80,7 @@ class SessionStore:
         self._untold: dict[Fence, None] = {}
 
     async def look(self, session_id: str) -> bytes | None:
-        """The cache's entry of a session (see `records.unpack`), whosever it is; None when there is none."""
+        """The cache's entry of a session (for `records.unpack`), whosever it is; None when there is none."""
 
         async def load() -> Loaded | None:
             found = await self.find(session_id)

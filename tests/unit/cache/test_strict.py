@@ -130,3 +130,35 @@ async def test_a_fence_ends_by_its_hold_and_nothing_is_fenced_without_a_cache() 
     with pytest.raises(CacheUnavailable):
         await sessions.fence(KEY, hold=HOLD)
     assert await sessions.get(KEY, load) == b"s"
+
+
+async def test_forgetting_refuses_what_is_being_loaded() -> None:
+    cache = MemoryCache(FakeClock())
+    sessions = StrictReadThrough(cache, lambda: cache.epoch, "ses", Lives(60, 3, 10, 0.1), Metrics(), Random(1))
+    found = [b"old"]
+
+    async def load() -> Loaded:
+        now = found[0]
+        if now == b"old":
+            found[0] = b"new"
+            await sessions.forget(KEY)
+        return Loaded(now, "1")
+
+    assert await sessions.get(KEY, load) == b"old"
+    assert await sessions.get(KEY, load) == b"new"
+    found[0] = b"newer"
+    assert await sessions.get(KEY, load) == b"new"
+    await sessions.forget(KEY)
+    assert await sessions.get(KEY, load) == b"newer"
+    cache.away = True
+    with pytest.raises(CacheUnavailable):
+        await sessions.forget(KEY)
+
+
+async def test_the_first_operation_reaches_a_server_that_was_never_asked() -> None:
+    cache = MemoryCache(FakeClock())
+    epochs = iter((None, "run-1"))
+    sessions = StrictReadThrough(
+        cache, lambda: next(epochs, "run-1"), "ses", Lives(60, 3, 10, 0.1), Metrics(), Random(1)
+    )
+    assert (await sessions.fence(KEY, hold=HOLD)).epoch == "run-1"
