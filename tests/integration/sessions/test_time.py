@@ -166,7 +166,7 @@ async def test_the_schedule_cleans_up_but_not_after_a_jump(
         loop = asyncio.create_task(sessions.cleanup.run())
         try:
             await clock.advance(1)
-                clock.step_wall(86400)
+            clock.step_wall(86400)
             await clock.advance(60)
             assert sessions.sample("bas_sessions_cleanup_failures_total", reason="CLOCK_JUMPED") == 1
             clock.step_wall(-86400)
