@@ -17,9 +17,7 @@ from chassis.interceptors.client import Metadata, UnaryCall
 from chassis.telemetry.metrics import Metrics
 
 _TTL: Final = 60.0
-"""Seconds for which a token is good."""
-_FRESH: Final = 30.0
-"""Seconds after which another is made; until then the other side has verified it already."""
+"""Seconds for which a token is good. It is used for half of them: the other side has then verified it already."""
 _TOKENS: Final = 10_000
 """Tokens kept, of the tenants seen last."""
 
@@ -112,13 +110,14 @@ class _Credentials:
         self._subject = subject
         self._keys = keys
         self._auth = config.auth
+        self._ttl = min(_TTL, config.auth.max_ttl)
         self._clock = clock
         self._made: OrderedDict[tuple[str, str], tuple[float, Metadata]] = OrderedDict()
 
     def __call__(self, tenant: str, scope: str) -> Metadata:
         now = self._clock.monotonic()
         made = self._made.get((tenant, scope))
-        if made is None or now - made[0] >= _FRESH:
+        if made is None or now - made[0] >= self._ttl / 2:
             made = self._made[tenant, scope] = now, self._mint(tenant, scope)
         self._made.move_to_end((tenant, scope))
         if len(self._made) > _TOKENS:
@@ -126,5 +125,5 @@ class _Credentials:
         return made[1]
 
     def _mint(self, tenant: str, scope: str) -> Metadata:
-        grant = Grant(tenant, self._subject, (scope,), min(_TTL, self._auth.max_ttl))
+        grant = Grant(tenant, self._subject, (scope,), self._ttl)
         return (("authorization", f"Bearer {mint(self._keys, self._auth, grant, self._clock.now())}"),)

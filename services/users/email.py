@@ -9,6 +9,9 @@ The key says of two addresses whether a mail system could take them for the same
 - A domain's label and its `xn--` form (RFC 3492, RFC 5890) are one, and so are the dots of IDNA (RFC 3490, section 3.1)
   and a dot at the end. A quoted local part is what is quoted (RFC 5321, section 4.1.2).
 
+Code points that Unicode has not assigned yet are refused: of all others these forms never change, so a key that was
+stored is the key that a later release makes (Unicode's stability policies).
+
 What one provider alone does, ignoring dots or what follows a `+`, is not known here; letters of two scripts that only
 look alike are two mailboxes.
 """
@@ -53,6 +56,8 @@ def normalized(address: str) -> str:
         while quoted := _QUOTED.fullmatch(local):
             local = _ESCAPED.sub(r"\1", quoted[1])
         domain = ".".join(map(_label, _folded(domain).replace(_DOT, ".").split(".")))
+        if any(unicodedata.category(character) == "Cn" for character in local + domain):
+            raise NoAddress
     domain = domain.removesuffix(".")
     if not local or _UNUSABLE.search(local) or _UNUSABLE.search(domain) or not all(domain.split(".")):
         raise NoAddress

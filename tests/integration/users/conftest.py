@@ -87,12 +87,20 @@ class CountingStore:
 
 @dataclass(slots=True)
 class RecordingRevoker:
-    """The SessionRevoker of tests: remembers whose sessions it was asked to end, and may be out of reach."""
+    """The SessionRevoker of tests: remembers whose sessions it was asked to end, and may be out of reach, or slow: it
+    sets `begun`, and waits for `go`."""
 
     revoked: list[tuple[str, str]] = field(default_factory=list)
     failure: ApiError | None = None
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.go.set()
 
     async def revoke(self, tenant: str, user_id: str) -> None:
+        self.begun.set()
+        await self.go.wait()
         if self.failure is not None:
             raise self.failure
         self.revoked.append((tenant, user_id))

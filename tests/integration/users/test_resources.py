@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -11,12 +11,16 @@ from chassis.cache.readthrough import LeaseReadThrough
 from chassis.clock import FakeClock, SystemClock
 from chassis.config import CacheTtl
 from chassis.errors import ApiError, Code, unavailable
+from chassis.store.landing import Landings
 from chassis.store.port import StoreUnavailable
+from services.users import module
 from services.users.records import user_key
 from tests.integration.users.calls import batch, create, delete, get, lookup, refused, update
 from tests.integration.users.conftest import CountingStore, Users, replica
 from tests.support.eventually import eventually
 from tests.support.valkey import Valkey
+
+T = TypeVar("T")
 
 
 async def test_a_created_user_is_read_and_found_as_it_was_answered(users: Users) -> None:
@@ -353,6 +357,32 @@ class TestAbandoned:
         await eventually(lambda: users.sessions.revoked == [("acme", "u1")], "the sessions are revoked")
         with refused("USER_NOT_FOUND"):
             await get(users)
+
+
+class Forgetful(Landings):
+    """The seeded bug: work is the caller's own, and ends with it."""
+
+    async def land(self, work: Coroutine[Any, Any, T]) -> T:
+        return await work
+
+
+@pytest.mark.parametrize("kind", [Landings, Forgetful])
+async def test_who_leaves_in_the_middle_of_a_delete_leaves_no_session_behind(
+    store: CountingStore, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, kind: type[Landings]
+) -> None:
+    monkeypatch.setattr(module, "Landings", kind)
+    async with replica(store, valkey, SystemClock()) as users:
+        with users.tenant("acme"):
+            await create(users)
+            users.sessions.go.clear()
+            leaving = asyncio.create_task(delete(users))
+            await users.sessions.begun.wait()
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            users.sessions.go.set()
+    # Closing the service has let what was under way come to its end.
+    assert users.sessions.revoked == ([("acme", "u1")] if kind is Landings else [])
 
 
 async def steps_back(store: CountingStore, valkey: Valkey) -> int:

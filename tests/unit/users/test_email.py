@@ -77,6 +77,7 @@ def test_two_addresses(one: str, other: str) -> None:
         "", "ada", "@b", "a@", "a@.", "a@b..c", "a@.b", "\u200b@b.c", '""@b.c', "a@\u200b", "a@b.\u00ad.c",
         "a\uff20b@c.d", "a@b\uff20c", "a\u00a8@b.c", "a@xn--", "a@xn--a-.de", "a@xn--99999999.de", "a@xn--\u00fc.de",
         "a@b.c\ud800", "a b@c.d",
+        "a\u0378@b.c", "a@b\u0378.c",
     ],
 )  # fmt: skip
 def test_no_address_and_the_refusal_does_not_repeat_it(bad: str) -> None:
