@@ -82,6 +82,10 @@ class Gateway:
     host: str = _host("the gateway")
     port: int = _port(8080, "the HTTP gateway")
     max_body: int = setting(4 * 1024 * 1024, "largest request body in bytes", 1024, 64 * 1024 * 1024)
+    max_head: int = setting(32 * 1024, "largest request line and headers in bytes", 1024, 1024 * 1024)
+    max_connections: int = setting(10_000, "connections before a further one's requests are refused", 1, 1_000_000)
+    head_timeout: Seconds = setting(Seconds(10), "time for a request's headers to arrive", 0.1, 300)
+    body_timeout: Seconds = setting(Seconds(10), "time for a request's body to arrive", 0.1, 3600)
     cors_origins: tuple[str, ...] = setting((), "origins allowed to call from a browser, comma-separated")
     drain: Seconds = setting(Seconds(3), "time for requests in progress when stopping", 0, 300)
 

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
 
 from chassis.clock import Clock
 from chassis.config import Config
@@ -25,9 +24,6 @@ from gateway.transcoding.routes import Route, route_tables
 from gateway.transcoding.schema import Schema, read_schema
 from gateway.upstream import Upstream, Upstreams
 from gateway.versions import Retirement, Version, Versions
-
-BODY_SECONDS: Final = 10.0
-"""How long a request's body may take to arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,6 @@ def build(
     schema: Schema | None = None,
     codec: Codec | None = None,
     retirements: Mapping[str, Retirement] | None = None,
-    body_seconds: float = BODY_SECONDS,
 ) -> Gateway:
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
     API that `schema` has is served, those named in `retirements` as deprecated.
@@ -101,7 +96,7 @@ def build(
         clock=clock,
         new_id=_ids(random_bytes),
         max_body=config.gateway.max_body,
-        body_seconds=body_seconds,
+        body_seconds=config.gateway.body_timeout,
     )
     return Gateway(app, readiness, deployed)
 

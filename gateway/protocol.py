@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-HEAD_BYTES: Final = 32 * 1024
-HEAD_SECONDS: Final = 10.0
+from chassis.config import Gateway
+
 DISCARDED_BYTES: Final = 16 * 1024 * 1024
 """A refused body is read on up to here, so that the client sees the answer rather than a reset connection."""
 
@@ -37,15 +37,22 @@ def answer_whole(send: object, status: int, headers: list[tuple[bytes, bytes]], 
     return True
 
 
-def _answer(status: int, title: str, code: str, detail: str) -> bytes:
+def _answer(status: int, title: str, code: str, detail: str, more: str = "") -> bytes:
     document = {"type": f"urn:bas:problem:{code}", "title": title, "status": status, "detail": detail}
     body = json.dumps(document | {"instance": "", "code": code}).encode()
     head = f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
-    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+    return f"{head}{more}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
 
 
 _TOO_LARGE: Final = _answer(
-    431, "Request Header Fields Too Large", "HEAD_TOO_LARGE", "The request line and headers are larger than 32 KiB."
+    431, "Request Header Fields Too Large", "HEAD_TOO_LARGE", "The request line and headers are too large."
+)
+_TOO_MANY: Final = _answer(
+    503,
+    "Service Unavailable",
+    "CONNECTIONS_EXHAUSTED",
+    "The gateway has as many connections as it takes.",
+    "retry-after: 1\r\n",
 )
 _NO_HTTP: Final = _answer(400, "Bad Request", "MALFORMED_REQUEST", "This is not a valid HTTP/1.1 request.")
 
@@ -53,8 +60,11 @@ _NO_HTTP: Final = _answer(400, "Bad Request", "MALFORMED_REQUEST", "This is not 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. The size of a head is counted by what arrives, not by its headers: that costs nothing."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bounds: Gateway, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._most_head = bounds.max_head
+        self._most_connections = bounds.max_connections
+        self._head_seconds = bounds.head_timeout
         self._in_head = False
         self._head = 0
         self._arrived = 0
@@ -75,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head:
             self._head += len(data)
-            if self._head > HEAD_BYTES:
+            if self._head > self._most_head:
                 self._refuse()
             elif self._head_timer is None:
                 self._arm()
@@ -89,8 +99,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._disarm()
         self._in_head = False
-        if self._head + self._arrived > HEAD_BYTES and self._head_size() > HEAD_BYTES:
+        if self._head + self._arrived > self._most_head and self._head_size() > self._most_head:
             self._refuse()
+        elif len(self.connections) > self._most_connections:
+            self._refuse(_TOO_MANY)
         if not self._refused:
             super().on_headers_complete()
 
@@ -116,14 +128,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _refuse(self) -> None:
+    def _refuse(self, answer: bytes = _TOO_LARGE) -> None:
         if not self._refused and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
+            self.transport.write(answer)
             self.transport.close()
         self._refused = True
 
     def _arm(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._head_timer = self.loop.call_later(self._head_seconds, self._too_slow)
 
     def _disarm(self) -> None:
         if self._head_timer is not None:

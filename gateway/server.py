@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 
@@ -13,7 +14,6 @@ from gateway.protocol import BoundedProtocol
 
 _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 75
-MAX_CONNECTIONS: Final = 10_000
 _SETTING: Final = "BAS_GATEWAY_PORT"
 
 
@@ -40,7 +40,7 @@ class GatewayServer:
         self._server = _Server(
             uvicorn.Config(
                 gateway.app,
-                http=BoundedProtocol,
+                http=cast(type[asyncio.Protocol], partial(BoundedProtocol, bounds=self._config)),
                 ws="none",
                 lifespan="off",
                 loop="none",
@@ -49,7 +49,6 @@ class GatewayServer:
                 proxy_headers=False,
                 server_header=False,
                 backlog=_BACKLOG,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=max(1, round(self._config.drain)),
             )

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from chassis.channel import Client
 from chassis.clock import SystemClock
-from chassis.config import Config, Deadline, Gateway, Grpc
+from chassis.config import Config, Deadline, Gateway, Grpc, Seconds
 from chassis.context import Caller
 from chassis.errors import unauthenticated
 from chassis.telemetry.metrics import Metrics
@@ -90,9 +90,19 @@ def upstream(port: int, metrics: Metrics) -> ServiceUpstream:
 
 
 @asynccontextmanager
-async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIterator[Running]:
+async def serve(
+    devices: FakeDevices, *, body_seconds: float = 10.0, max_connections: int = 1000
+) -> AsyncIterator[Running]:
     """A gateway before `devices`, on free ports."""
-    config = Config(gateway=Gateway(port=0, max_body=MAX_BODY, cors_origins=("https://app.example",)))
+    config = Config(
+        gateway=Gateway(
+            port=0,
+            max_body=MAX_BODY,
+            max_connections=max_connections,
+            body_timeout=Seconds(body_seconds),
+            cors_origins=("https://app.example",),
+        )
+    )
     metrics = Metrics()
     async with serve_devices(devices) as device_server:
         gateway = build(
@@ -102,7 +112,6 @@ async def serve(devices: FakeDevices, *, body_seconds: float = 10.0) -> AsyncIte
             metrics=metrics,
             upstreams={"devices": upstream(device_server.port, metrics)},
             random_bytes=counted_bytes(),
-            body_seconds=body_seconds,
         )
         server = GatewayServer(config.gateway)
         await server.start(gateway)

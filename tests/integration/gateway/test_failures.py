@@ -257,3 +257,15 @@ async def test_a_bug_is_a_500_that_tells_nothing() -> None:
     assert answer.status_code == 500
     assert answer.json()["code"] == "INTERNAL"
     assert "secret" not in answer.text
+
+
+async def test_beyond_its_connections_the_gateway_says_so() -> None:
+    async with serve(FakeDevices(), max_connections=1) as running, running.client() as client:
+        assert (await client.get("/healthz")).status_code == 200
+        refused = await exchange(running.server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = refused.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in head
+        assert b"application/problem+json" in head
+        assert json.loads(body)["code"] == "CONNECTIONS_EXHAUSTED"
+        assert (await client.get("/healthz")).status_code == 200, "who was there stays"
