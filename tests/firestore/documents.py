@@ -46,9 +46,9 @@ class Documents:
         return self._collections.get(path) or Collection()
 
     def collection_group(self, ancestor: str, collection_id: str) -> Iterator[Stored]:
-        """The documents of all collections of that id beneath `ancestor`."""
+        """The documents of all collections of that id beneath `ancestor`; of whatever id when it is empty."""
         for path, collection in self._collections.items():
-            if path.startswith(ancestor + "/") and path.rsplit("/", 1)[1] == collection_id:
+            if path.startswith(ancestor + "/") and collection_id in {"", path.rsplit("/", 1)[1]}:
                 yield from collection.documents.values()
 
     def read_time(self, now: datetime) -> int:

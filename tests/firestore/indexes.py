@@ -94,7 +94,7 @@ class Indexes:
         if self._any or shape in self._admitted:
             return
         wanted = shape.equal | shape.contains
-        if not wanted and not shape.group and shape.order == ((NAME, ASCENDING),):
+        if not wanted and shape.order == ((NAME, ASCENDING),):
             return
         serving = [
             covered

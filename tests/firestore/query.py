@@ -79,9 +79,14 @@ def _source(parent: str, query: Any, prefix: str) -> tuple[str, bool]:
     if parent != prefix:
         check_name(parent, prefix)
     selectors = query.from_
-    if len(selectors) != 1 or not selectors[0].collection_id:
-        raise unsupported("A query of anything but one named collection")
+    if len(selectors) != 1:
+        raise unsupported("A query of anything but one source")
     collection: str = selectors[0].collection_id
+    if not collection:
+        # Kindless: everything beneath the parent, as the SDKs' recursive delete asks for it.
+        if not selectors[0].all_descendants or query.where.WhichOneof("filter_type"):
+            raise unsupported("A query without a collection but of all descendants, by name")
+        return "", True
     check_path(collection, even=False)
     return collection, selectors[0].all_descendants
 

@@ -1,11 +1,12 @@
 """Sizes, names and nesting: the last that is allowed, and the first that is not."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from google.api_core import exceptions
-from google.cloud.firestore import AsyncClient
+from google.cloud.firestore import AsyncClient, GeoPoint
 
 from tests.firestore_server import FirestoreServer, Limits
 from tests.support.firestore import client_of, serving
@@ -21,14 +22,25 @@ def _nested(levels: int, *, array: bool = False) -> Any:
     return value
 
 
-async def test_the_documentations_example_of_a_size() -> None:
-    content = {"type": "Personal", "done": False, "priority": 1, "description": "Learn Cloud Firestore"}
-    for size, fits in ((147, True), (146, False)):
+_EXAMPLE = {"type": "Personal", "done": False, "priority": 1, "description": "Learn Cloud Firestore"}
+
+
+@pytest.mark.parametrize(
+    ("content", "exact"),
+    [
+        (_EXAMPLE, 147),
+        ({"m": {"a": 1}}, 44 + 32 + 2 + (2 + 8 + 32)),  # a map counts as a document does
+        ({"v": ["é", b"12", None, True, 1.5, datetime(2026, 1, 1, tzinfo=UTC)]}, 44 + 32 + 2 + 3 + 2 + 1 + 1 + 8 + 8),
+        ({"g": GeoPoint(1, 2)}, 44 + 32 + 2 + 16),
+    ],
+)
+async def test_the_published_size(content: dict[str, Any], exact: int) -> None:
+    for size, fits in ((exact, True), (exact - 1, False)):
         async with serving(limits=Limits(document_bytes=size)) as server, client_of(server.address) as client:
             if fits:
                 await commit(client, update(client, D, content))
             else:
-                with pytest.raises(exceptions.InvalidArgument, match=r"size \(147 bytes\) exceeds the maximum"):
+                with pytest.raises(exceptions.InvalidArgument, match=rf"size \({exact} bytes\) exceeds the maximum"):
                     await commit(client, update(client, D, content))
 
 
