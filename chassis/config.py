@@ -103,7 +103,7 @@ class Grpc:
     drain: Seconds = setting(Seconds(3), "time for calls in progress when stopping", 0, 300)
     reflection: str = setting(
         "auto",
-        "server reflection and channelz without credential: on, off, or auto (on loopback only)",
+        "health, reflection and channelz without credential: on, off, or auto (on loopback only)",
         choices=("auto", "on", "off"),
     )
     max_concurrent: int = setting(2000, "calls in progress a process before it refuses more", 1, 100000)

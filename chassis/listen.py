@@ -3,8 +3,11 @@
 import errno
 import ipaddress
 import socket
+from typing import Final
 
 from chassis.config import ConfigError
+
+_LAST_PORT: Final = 65535
 
 
 class PortTaken(ConfigError):
@@ -28,6 +31,8 @@ def check_port(host: str, port: int, setting: str) -> None:
     any. Raises PortTaken or CannotListen."""
     if host.startswith("unix:"):
         return
+    if port > _LAST_PORT:
+        raise CannotListen(f"There is no port {port}: set {setting} to one from 1 to {_LAST_PORT} (0 takes any).")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -3,7 +3,6 @@
 All of it raises Failure with exit code 2 and the name of the setting to change.
 """
 
-import errno
 import fcntl
 import os
 import socket
@@ -12,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from chassis.config import Config
+from chassis.config import Config, ConfigError
+from chassis.listen import check_port
 from launcher.failure import misuse
 from launcher.targets import GATEWAY, SERVICES, Address, endpoint
 
@@ -69,40 +69,21 @@ def free_ports(config: Config) -> dict[str, str]:
 
 def check_ports(addresses: Iterable[Address]) -> None:
     """Every address can be listened on, and no two are the same."""
-    with ExitStack() as held:
-        seen: dict[tuple[str, int], Address] = {}
-        for address in addresses:
-            twin = seen.setdefault((address.host, address.port), address)
-            if twin is not address:
-                raise misuse(
-                    f"{address.setting} and {twin.setting} are both {address.port}: give one of them another port."
-                )
-            _check(held.enter_context(_socket(address.host)), address)
-
-
-def _check(listener: socket.socket, address: Address) -> None:
-    try:
-        _bind(listener, address.host, address.port)
-    except (OSError, OverflowError) as problem:
-        host_setting = f"{address.setting.split('_')[0]}_{address.target.upper()}_HOST"
-        raise misuse(_refused(address, problem, host_setting)) from None
-
-
-def _refused(address: Address, problem: OSError | OverflowError, host_setting: str) -> str:
-    port = f"port {address.port} of {address.host}, for the {_whose(address)},"
-    match problem.errno if isinstance(problem, OSError) else None:
-        case errno.EADDRINUSE:
-            return f"{port} is taken: stop what listens there, or set {address.setting} to another port."
-        case errno.EACCES:
-            return f"{port} may not be used by this user: set {address.setting} to a port from 1024 up."
-        case _ if isinstance(problem, OverflowError):
-            return f"{port} is not a port: set {address.setting} to one from 1 to 65535."
-        case _:
-            return f"{address.host} is not an address of this machine ({problem}): set {host_setting}."
+    seen: dict[tuple[str, int], Address] = {}
+    for address in addresses:
+        twin = seen.setdefault((address.host, address.port), address)
+        if twin is not address:
+            raise misuse(
+                f"{address.setting} and {twin.setting} are both {address.port}: give one of them another port."
+            )
+        try:
+            check_port(address.host, address.port, address.setting)
+        except ConfigError as problem:
+            raise misuse(f"the {_whose(address)}: {problem}") from None
 
 
 def _whose(address: Address) -> str:
-    return "gateway" if address.target == GATEWAY else f"{address.purpose} of {address.target}"
+    return "gateway" if address.target == GATEWAY else f"{address.purpose} port of {address.target}"
 
 
 def _socket(host: str) -> socket.socket:
