@@ -70,7 +70,8 @@ class ServiceTarget:
                 secret=process.keys.secret,
             ),
         )
-        gate = Gate(process.verifier(), process.clock, config.deadline, process.random_bytes)
+        verbose = config.log.level == "debug"
+        gate = Gate(process.verifier(), process.clock, config.deadline, process.random_bytes, log_calls=verbose)
         chain = ServerChain(gate, process.metrics, compile_validator)
         server = GrpcServer(
             [module], chain, config.grpc, host=section.host, port=section.port, setting=f"{setting}_PORT"
