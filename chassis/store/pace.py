@@ -1,9 +1,8 @@
 """Where SQLite's calls run: on the event loop while the disk is quick, on a thread while it is not.
 
-Measured with a loop that is never idle: a point read on the loop takes 20 µs, on a thread 2.2 ms (p99 15 ms), a page
-of 50 documents 0.3 ms against 50 ms, because every return from SQLite to Python waits up to 5 ms for the interpreter
-lock. So short calls run on the loop, and one that turns out slow sends the following ones to threads, for longer each
-time: a disk that stays slow costs the loop one such call a second.
+A thread gets the interpreter lock late beside a busy loop, and every return from SQLite to Python waits for it (figures and
+their caveats: docs/store.md). So short calls run on the loop, and one that turns out slow sends the following ones to
+threads, for longer each time: a disk that stays slow costs the loop one such call a second.
 """
 
 from collections.abc import Callable
