@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from chassis import context
+from chassis.auth import keys
+from chassis.auth.keys import KeySet
 from chassis.cache.client import open_cache
 from chassis.clock import Clock, SystemClock
 from chassis.config import Config, Redis, Seconds, Store
@@ -166,6 +168,12 @@ async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
         yield CountingStore(opened)
     finally:
         await opened.close()
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> KeySet:
+    """The keys of the deployment."""
+    return keys.load_or_create(tmp_path / "keys.json", os.urandom)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,18 +30,11 @@ from bas.users.v2.users_service_pb2 import (
 )
 from bas.users.v2.users_service_pb2_grpc import UserServiceStub
 from chassis import context
-from chassis.api.validation import compile_validator
-from chassis.auth import keys, tokens
 from chassis.auth.keys import KeyFileError, KeySet
-from chassis.auth.tokens import Grant
-from chassis.auth.verifier import Verifier
 from chassis.cache.client import open_cache
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Grpc, Log, Redis, Seconds
+from chassis.config import Config, Log, Redis, Seconds
 from chassis.errors import ApiError, Code, unimplemented
-from chassis.health import SERVING
-from chassis.interceptors.admission import Gate
-from chassis.interceptors.server import ServerChain
 from chassis.interceptors.status import error_of
 from chassis.module import Parts, ServiceModule
 from chassis.peers import ServicePeers
@@ -50,6 +43,7 @@ from chassis.telemetry import logs
 from chassis.telemetry.metrics import Metrics
 from services.users.module import SPEC
 from tests.integration.users.conftest import CountingStore, secret
+from tests.integration.users.wire import bearer, peers_to, serve
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
 
@@ -119,42 +113,12 @@ def logged() -> Iterator[StringIO]:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> KeySet:
-    return keys.load_or_create(tmp_path / "keys.json", os.urandom)
-
-
-async def serve(running: AsyncExitStack, module: ServiceModule, held: KeySet, metrics: Metrics) -> GrpcServer:
-    clock = SystemClock()
-    gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
-    chain = ServerChain(gate, metrics, compile_validator)
-    config = Grpc(drain=Seconds(0))
-    server = GrpcServer([module], chain, config, host="127.0.0.1", port=0, setting="BAS_USERS_PORT")
-    await server.start()
-    running.push_async_callback(server.stop)
-    server.health.set_all(SERVING)
-    return server
-
-
-@pytest.fixture
 async def wire(store: CountingStore, valkey: Valkey, held: KeySet) -> AsyncIterator[Wire]:
     clock, metrics, sessions = SystemClock(), Metrics(), FakeSessions()
 
-    def bearer(tenant: str, *scopes: str) -> tuple[tuple[str, str], ...]:
-        grant = Grant(tenant, "me", scopes or ("users:write",))
-        return (("authorization", "Bearer " + tokens.mint(held, Auth(), grant, clock.now())),)
-
     async with AsyncExitStack() as running:
         sessions_server = await serve(running, ServiceModule("sessions", SERVICE, sessions), held, Metrics())
-        peers = ServicePeers(
-            "users",
-            lambda service: {"sessions": f"127.0.0.1:{sessions_server.port}"}[service],
-            keys=held,
-            config=Config(),
-            metrics=metrics,
-            clock=clock,
-            random=lambda: 0.5,
-        )
-        running.push_async_callback(peers.close)
+        peers = peers_to(running, sessions_server, held, metrics)
         cache = open_cache(Redis(url=valkey.url, op_timeout=Seconds(0.5)), Metrics(), clock=clock)
         running.push_async_callback(cache.close)
         module = SPEC.build(Config(), Parts(clock, store, cache, metrics, os.urandom, secret, peers))
@@ -162,7 +126,7 @@ async def wire(store: CountingStore, valkey: Valkey, held: KeySet) -> AsyncItera
         running.push_async_callback(module.close)
         server = await serve(running, module, held, metrics)
         channel = await running.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
-        yield Wire(UserServiceStub(channel), bearer, sessions, sessions_server, store, metrics)
+        yield Wire(UserServiceStub(channel), partial(bearer, held), sessions, sessions_server, store, metrics)
 
 
 async def failure(call: Any) -> ApiError:
