@@ -5,7 +5,6 @@ import itertools
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from chassis.errors import ApiError, Code
@@ -80,13 +79,12 @@ class Run:
         await asyncio.gather(*workers, *(fault(self) for fault in faults))
         return self.history
 
-    @property
     def going(self) -> bool:
         return asyncio.get_running_loop().time() < self._until and self.history.operations < self.operations
 
     async def _reader(self, replica: Sessions) -> None:
         with acting("acme"):
-            while self.going:
+            while self.going():
                 await asyncio.sleep(0)
                 known = self._recent + list(self._known.values())
                 if known:
@@ -95,14 +93,14 @@ class Run:
     async def _owner(self, number: int) -> None:
         """Makes a session, refreshes it from time to time, perhaps twice at once, and revokes it in the end."""
         with acting("acme"):
-            while self.going:
+            while self.going():
                 try:
                     made = await create(self.random.choice(self.replicas), f"u{number}")
                 except ApiError:
                     await asyncio.sleep(0.005)
                     continue
                 known = self._known[number] = Known(made.session.session_id, [made.token])
-                while self.going and self.random.random() > 1 / LIVES_FOR:
+                while self.going() and self.random.random() > 1 / LIVES_FOR:
                     await asyncio.sleep(self.random.uniform(0, 0.004))
                     if self.random.random() < 0.1 and len(known.tokens) < 6:
                         token = known.tokens[-1]
@@ -122,6 +120,8 @@ class Run:
                 await authenticate(replica, token)
                 live = True
         except ApiError as refusal:
+            if refusal.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                return  # the store of a busy machine; nothing was said about the session
             if refusal.code is not Code.UNAUTHENTICATED:
                 raise
             live = False
@@ -147,7 +147,7 @@ class Run:
             except ApiError as failure:
                 if failure.code not in (Code.UNAVAILABLE, Code.ABORTED):
                     raise
-                if not self.going:
+                if not self.going():
                     return
                 await asyncio.sleep(self.random.uniform(0, 0.02))
             else:
@@ -165,7 +165,7 @@ class Faults:
 
     async def __call__(self, run: Run) -> None:
         kinds = itertools.cycle((self.stall, self.cut, self.empty, self.short_stall, self.restore))
-        while run.going:
+        while run.going():
             await asyncio.sleep(run.random.uniform(0.1, 0.3))
             await next(kinds)(run)
             self.count += 1
@@ -201,8 +201,4 @@ class Faults:
         await self._server.kill()
         shutil.copy(kept, dump)
         await self._server.restart()
-        remove(dump)
-
-
-def remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+        dump.unlink(missing_ok=True)
