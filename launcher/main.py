@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "token": "launcher.credential",
         "config": "launcher.config",
         "status": "launcher.status",
+        "store": "launcher.store",
     }
 )
 """Command → the module whose `command` it is."""

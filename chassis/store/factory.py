@@ -2,18 +2,24 @@
 
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from chassis.clock import Clock
 from chassis.config import ConfigError
 from chassis.config import Store as Budget
+from chassis.store.copy import Dumpable
 from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import DocumentStore, Schema
 from chassis.store.sqlite import SqliteStore
+from chassis.store.sqlite_dump import SqliteDump
 from chassis.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from chassis.store.firestore import FirestoreStore
 
 DEFAULT_DATABASE: Final = "(default)"
 _ACCEPTED: Final = (
@@ -47,7 +53,13 @@ async def open_engine(settings: Budget, data_dir: Path, service: str, schema: Sc
     if named is None:
         path = sqlite_path(settings.url, data_dir, service)
         return await SqliteStore.open(path, schema, clock=clock, budget=settings)
-    # Half a second and 40 MB that only those pay who use it.
+    return await _open_firestore(named, settings, service, schema, clock)
+
+
+async def _open_firestore(
+    named: FirestoreDatabase, settings: Budget, service: str, schema: Schema, clock: Clock
+) -> "FirestoreStore":
+    # Half a second of imports that only those pay who use it.
     from chassis.store.firestore import FirestoreStore  # noqa: PLC0415
 
     return await FirestoreStore.open(
@@ -59,6 +71,39 @@ async def open_engine(settings: Budget, data_dir: Path, service: str, schema: Sc
         random_bytes=secrets.token_bytes,
         service=service,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnd:
+    """One end of a copy: the store, what tells all that is in it, and how both are closed."""
+
+    store: DocumentStore
+    dump: Dumpable
+    close: Callable[[], Awaitable[None]]
+
+
+async def open_copy_end(
+    settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock, existing: bool
+) -> CopyEnd:
+    """Raises as `open_store`, and ConfigError for a file that should be `existing` and is not. While it is open, no
+    service can use the file; a database cannot be locked so."""
+    named = firestore_database(settings.url)
+    if named is None:
+        path = sqlite_path(settings.url, data_dir, service)
+        if existing and not path.exists():
+            raise ConfigError(f"{settings.url}: there is no file {path} of the service {service}.")
+        file = await SqliteStore.open(path, schema, clock=clock, budget=settings)
+        dump = SqliteDump(path)
+
+        async def close() -> None:
+            await dump.close()
+            await file.close()
+
+        return CopyEnd(file, dump, close)
+    from chassis.store.firestore_dump import FirestoreDump  # noqa: PLC0415 - as above
+
+    store = await _open_firestore(named, settings, service, schema, clock)
+    return CopyEnd(store, FirestoreDump(store, service), store.close)
 
 
 def firestore_database(url: str) -> FirestoreDatabase | None:

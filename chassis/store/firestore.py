@@ -124,7 +124,7 @@ class FirestoreStore:
         if not keys:
             self._check_open()
             return []
-        names = [self._name(key) for key in keys]
+        names = [self.name(key) for key in keys]
         distinct = names if len(names) == 1 else list(dict.fromkeys(names))
         answers = await self._reading(lambda left: self._wire.batch_get(distinct, left))
         found: dict[str, Any] = {}
@@ -167,7 +167,7 @@ class FirestoreStore:
         for number, write in enumerate(writes, 1):
             if number % _STEP == 0:
                 await asyncio.sleep(0)  # a large batch lets others run in between
-            pending.add(write, self._name(write.key))
+            pending.add(write, self.name(write.key))
         try:
             return await self._bounded(self._budget.write_timeout, lambda left: self._committed(pending, left))
         except AioRpcError as failure:
@@ -176,6 +176,20 @@ class FirestoreStore:
             if failure.code().name == "ABORTED":
                 raise pending.contended() from failure
             raise translated(failure) from failure
+
+    @property
+    def documents(self) -> str:
+        """The prefix of every document's name, without the slash."""
+        return self._wire.documents
+
+    def name(self, key: Key) -> str:
+        """The document's full name in the database."""
+        return f"{self._tenants}{encode_id(key.tenant)}/{self._collection(key.collection)}/{encode_id(key.id)}"
+
+    async def scan(self, structured: Any, parent: str) -> list[Any]:
+        """What any query finds beneath `parent`, as Firestore's messages: for copying, declared or not."""
+        answers = await self._reading(lambda left: self._wire.run_query(parent, structured, left))
+        return [answer.document for answer in answers if answer.HasField("document")]
 
     async def sweep_expired(self, limit: int = 500) -> int:  # noqa: ARG002 - the engine with a sweep takes it
         """Nothing to do: TTL policies of the database remove what has expired (docs/firestore.md)."""
@@ -230,7 +244,7 @@ class FirestoreStore:
             for number, document in enumerate(read, 1):
                 if number % _STEP == 0:
                     await asyncio.sleep(0)
-                decoded = _document(Key(query.tenant, query.collection, _id(document)), document)
+                decoded = identified(query.tenant, query.collection, document)
                 if all(matches(item, decoded.fields) for item in asked.residual):
                     found.append(decoded)
             if len(found) >= query.limit or len(read) < size:
@@ -300,9 +314,6 @@ class FirestoreStore:
         if answers:
             self._known = max(self._known, stamp(answers[-1].read_time))
 
-    def _name(self, key: Key) -> str:
-        return f"{self._tenants}{encode_id(key.tenant)}/{self._collection(key.collection)}/{encode_id(key.id)}"
-
     def _place(self, query: Query) -> tuple[str, str]:
         return f"{self._tenants}{encode_id(query.tenant)}", self._collection(query.collection)
 
@@ -319,10 +330,12 @@ def collection_id(service: str, collection: str) -> str:
     return encode_id(collection if not service or collection == service else f"{service}-{collection}")
 
 
+def identified(tenant: str, collection: str, document: Any) -> Document:
+    """A document of Firestore's as the port's, with the id that its name or its own field tells."""
+    decoded = decode_id(document.name.rpartition("/")[2])
+    name = document.fields[ID].string_value if decoded is None else decoded
+    return _document(Key(tenant, collection, name), document)
+
+
 def _document(key: Key, document: Any) -> Document:
     return Document(key, str(stamp(document.update_time)), read_fields(document))
-
-
-def _id(document: Any) -> str:
-    decoded = decode_id(document.name.rpartition("/")[2])
-    return document.fields[ID].string_value if decoded is None else decoded

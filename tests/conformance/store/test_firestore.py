@@ -4,10 +4,8 @@ The server is the stand-in with nothing but the indexes that the suite's schema 
 names one, that emulator, with a project of its own for each test.
 """
 
-import asyncio
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from chassis.clock import SystemClock
 from chassis.config import Seconds, Store
 from chassis.store.firestore import FirestoreStore
+from chassis.store.firestore_indexes import definition
 from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import DocumentStore, Schema
 from chassis.telemetry.metrics import Metrics
@@ -23,8 +22,7 @@ from tests.conformance.store.commits import Commits
 from tests.conformance.store.model import AgainstModel
 from tests.conformance.store.queries import Queries
 from tests.conformance.store.values import Values
-from tests.firestore_server import FirestoreServer
-from tools.indexes import definition
+from tests.support.firestore_thread import serving_apart
 
 BUDGET = Store(read_timeout=Seconds(30), write_timeout=Seconds(30))
 EMULATOR = os.environ.get("FIRESTORE_EMULATOR_HOST")
@@ -32,28 +30,9 @@ EMULATOR = os.environ.get("FIRESTORE_EMULATOR_HOST")
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The stand-in's address. It has a loop and a thread of its own: a part of the suite runs loops of its own, too."""
-    started, ended = threading.Event(), threading.Event()
-    loop = asyncio.new_event_loop()
-    addresses: list[str] = []
-
-    async def serve() -> None:
-        server = FirestoreServer("test", "(default)", indexes=definition({"": SCHEMA}))
-        addresses.append(await server.start())
-        started.set()
-        await asyncio.to_thread(ended.wait)
-        await server.stop()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield addresses[0]
-    finally:
-        ended.set()
-        thread.join(10)
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
+    """The stand-in's address. A part of the suite runs loops of its own, so the server has one, too."""
+    with serving_apart(indexes=definition({"": SCHEMA})) as address:
+        yield address
 
 
 class OverFirestore(Conformance):

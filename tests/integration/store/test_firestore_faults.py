@@ -13,6 +13,7 @@ from chassis.clock import SystemClock
 from chassis.config import Seconds, Store
 from chassis.errors import ApiError
 from chassis.store.firestore import FirestoreStore
+from chassis.store.firestore_indexes import definition
 from chassis.store.port import (
     Create,
     Delete,
@@ -38,7 +39,6 @@ from tests.conformance.store.backend import SCHEMA, fill, ids, key, things
 from tests.firestore_server import FirestoreServer, Limits, faults
 from tests.support.eventually import eventually
 from tests.support.firestore import firestore_server, serving
-from tools.indexes import definition
 
 __all__ = ["firestore_server"]
 

@@ -11,10 +11,11 @@ from chassis.clock import SystemClock
 from chassis.config import Store
 from chassis.errors import ApiError
 from chassis.store.firestore import FirestoreStore
+from chassis.store.firestore_indexes import definition
 from chassis.store.port import Filter, Index, Op, Order, Query, Schema, UndeclaredQuery
 from services.devices.filters import COLLECTION, EVER, ORDERS, SCHEMA, compile_filter, order_of
 from tests.support.firestore import serving
-from tools.indexes import TARGET, definition, text
+from tools.indexes import TARGET, text
 
 FILTERS = (
     "",
