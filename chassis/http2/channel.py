@@ -17,7 +17,9 @@ _LONGEST: Final = 1.0
 _LOOK_AGAIN: Final = 10.0
 """Seconds after which the name is looked up again: a replica may have come."""
 _MOST_ADDRESSES: Final = 64
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 6
+_REFUSED_WAIT: Final = 0.001
+"""Seconds after the first refusal, four times as long after each further one: a busy peer counts calls that have ended."""
 _UNAVAILABLE, _DEADLINE_EXCEEDED = 14, 4
 
 Address = tuple[str, int]
@@ -49,7 +51,9 @@ class Channel:
         async def send(request: bytes, seconds: float, metadata: Iterable[tuple[str, str]]) -> bytes:
             until = time() + seconds
             head = block(seconds, metadata)
-            for _ in range(_ATTEMPTS):
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    await asyncio.sleep(min(_REFUSED_WAIT * 4 ** (attempt - 1), max(0.0, until - time())))
                 connection = self._pick() or await self._arrival(until - time())
                 try:
                     stream = connection.begin(head, request, until)
