@@ -97,6 +97,17 @@ def stored(document: Document) -> Stored:
     return Stored(document.key.tenant, session, document.version, secret, slot, ended)
 
 
+def decoy() -> Document:
+    """A session's document that is in no store, as much work to read as a common one."""
+    session = Session(user_id="u" * 26, device_id="d" * 26, scopes=("devices:read", "users:read"))
+    for time in (session.create_time, session.update_time, session.last_seen_time, session.expire_time):
+        time.FromSeconds(1)
+    session.idle_ttl.FromSeconds(1)
+    session.absolute_ttl.FromSeconds(1)
+    held = Stored(REGISTRY, session, "", Secret(1, bytes(32)))
+    return Document(held.key, "", fields_of(held))
+
+
 # Whether it may be live, when it ends, when a use is to be written, generation, digest, how many exchanges, how long
 # the tenant is; then the exchanges' moments, the tenant, and the Session as it is on the wire, without its id: the key
 # has that already.

@@ -33,7 +33,9 @@ from chassis.store.port import (
 )
 from services.sessions import session as rules
 from services.sessions.records import (
+    REGISTRY,
     Stored,
+    decoy,
     fields_of,
     lookup_key,
     lookup_of,
@@ -78,6 +80,8 @@ class SessionStore:
         self._times = times
         self._unconfirmed = unconfirmed
         self._untold: dict[Fence, None] = {}
+        # What is nobody's takes as long to find out as what is somebody's: time must not tell them apart.
+        self._decoy = decoy()
 
     async def look(self, session_id: str) -> bytes | None:
         """The cache's entry of a session (for `records.unpack`), whosever it is; None when there is none."""
@@ -85,6 +89,7 @@ class SessionStore:
         async def load() -> Loaded | None:
             found = await self.find(session_id)
             if found is None:
+                pack(stored(self._decoy), self._times.step)
                 return None
             now = self._clock.now()
             left = (rules.when(found.session.expire_time) - now).total_seconds()
@@ -96,7 +101,8 @@ class SessionStore:
     async def find(self, session_id: str) -> Stored | None:
         """The session as the store has it now, whosever it is."""
         lookup = await self.documents.get(lookup_key(session_id))
-        return None if lookup is None else await self.read(str(lookup.fields["tenant"]), session_id)
+        # As many reads for nobody's id as for somebody's.
+        return await self.read(REGISTRY if lookup is None else str(lookup.fields["tenant"]), session_id)
 
     async def read(self, tenant: str, session_id: str) -> Stored | None:
         """The tenant's session as the store has it now."""
