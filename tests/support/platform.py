@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ class Platform:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self._own = f"-{secrets.token_hex(4)}"
         self.data = folder / "data"
         self.settings = {"BAS_DATA_DIR": str(self.data), "BAS_GATEWAY_PORT": "0", "BAS_DEVICES_PORT": "0", **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,7 +143,8 @@ class Platform:
         return answer
 
     def token(self, tenant: str = "acme", *more: str) -> str:
-        done = self.bas("token", "--tenant", tenant, *more)
+        """A credential for a tenant of this platform's own, as others may share its database."""
+        done = self.bas("token", "--tenant", tenant + self._own, *more)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -175,8 +179,16 @@ async def new_platform(**settings: str) -> AsyncIterator[Platform]:
 
 @pytest.fixture
 async def fresh_platform() -> AsyncIterator[Platform]:
-    """Not started: the test does it, and may break it."""
+    """Not started: the test does it, and may break it. On a file: for what is about the launcher and its folder."""
     async with new_platform() as platform:
+        yield platform
+
+
+@pytest.fixture
+async def any_platform(store_settings: Mapping[str, str]) -> AsyncIterator[Platform]:
+    """Started, once on each store: for what callers are promised, whatever the platform stands on."""
+    async with new_platform(**store_settings) as platform:
+        await platform.start()
         yield platform
 
 
@@ -186,6 +198,13 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def listens(address: str) -> bool:
+    """Whether somebody answers at host:port or a URL of it."""
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def _children(pid: int) -> list[int]:
