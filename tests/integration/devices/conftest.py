@@ -1,4 +1,4 @@
-"""The devices service over a real SQLite store and a real Valkey, called as the chain calls it."""
+"""The devices service over each real store and a real Valkey, called as the chain calls it."""
 
 import asyncio
 import hashlib
@@ -23,6 +23,8 @@ from services.devices.filters import SCHEMA
 from services.devices.module import build
 from services.devices.servicer import DeviceServicer
 from services.devices.sweep import Sweep
+from tests.support.firestore_store import stand_in_store
+from tests.support.stores import STORES
 from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -135,11 +137,18 @@ async def replica(
         await cache.close()
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
-    opened = await SqliteStore.open(tmp_path / "devices.db", SCHEMA, clock=SystemClock(), budget=Store())
-    try:
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[CountingStore]:
+    """A file, or Firestore: the stand-in in this loop, with the deployed indexes."""
+    async with _file(tmp_path) if request.param == "sqlite" else stand_in_store() as opened:
         yield CountingStore(opened)
+
+
+@asynccontextmanager
+async def _file(folder: Path) -> AsyncIterator[DocumentStore]:
+    opened = await SqliteStore.open(folder / "devices.db", SCHEMA, clock=SystemClock(), budget=Store())
+    try:
+        yield opened
     finally:
         await opened.close()
 
