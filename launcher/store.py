@@ -29,7 +29,13 @@ _EVERY = 1.0
 
 @click.group("store")
 def command() -> None:
-    """Move documents between stores; print the indexes that Firestore needs."""
+    """Move documents between stores; print the indexes that Firestore needs.
+
+    \b
+    Example:
+      bas store copy --from sqlite:///.bas/ --to firestore://my-project/my-database
+      bas store indexes > firestore.indexes.json
+    """
 
 
 @command.command("copy")

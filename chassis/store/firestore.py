@@ -41,11 +41,13 @@ from chassis.store.port import (
     StoreUnavailable,
     Write,
 )
-from chassis.store.retry import Retrier
+from chassis.store.retry import Backoff, Retrier
 
 MAX_KEYS: Final = 500
 OPENING: Final = 10.0
 """Seconds within which the database has to answer for the first time."""
+_STARTS: Final = 1000
+"""Attempts while opening: the time ends them."""
 _STEP: Final = 64
 """Documents turned into messages, or back, without letting others run."""
 _CHUNK: Final = 300
@@ -74,7 +76,7 @@ class FirestoreStore:
         self._random_bytes = random_bytes
         self._service = service
         self._planner = Planner(compiled(schema, {text: number for number, text in enumerate(definitions(schema))}))
-        self._retrier = Retrier(clock, lambda: int.from_bytes(random_bytes(4), "big") / 2**32, budget.retries)
+        self._retrier = Retrier(clock, self._random, budget.retries)
         self._tenants = f"{wire.documents}/tenants/"
         self._known = 0
         """The latest server time seen, microseconds."""
@@ -99,14 +101,20 @@ class FirestoreStore:
         Raises ConfigError for what waiting does not mend (no credentials, no permission, no such database), saying what
         to run, and StoreUnavailable or StoreTimeout when there is no answer within 10 seconds.
         """
+        where = f"BAS_STORE_URL=firestore://{project}/{database}"
+
+        def late() -> StoreTimeout:
+            return StoreTimeout(f"{where} did not answer within {OPENING:g} s.")
+
         try:
-            async with within(clock, OPENING, StoreTimeout):
+            async with within(clock, OPENING, late):
                 wire = await Wire.open(project, database)
         except GoogleAuthError as failure:
-            raise no_credentials(f"BAS_STORE_URL=firestore://{project}/{database}", str(failure)) from failure
+            raise no_credentials(where, str(failure)) from failure
         store = cls(wire, schema, clock=clock, budget=budget, random_bytes=random_bytes, service=service)
         try:
-            await store._first_read()
+            async with within(clock, OPENING, late):
+                await store._first_read()
         except AioRpcError as failure:
             await wire.close()
             raise at_start(failure, project, database) from failure
@@ -190,11 +198,6 @@ class FirestoreStore:
         """What any query finds beneath `parent`, as Firestore's messages: for copying, declared or not."""
         answers = await self._reading(lambda left: self._wire.run_query(parent, structured, left))
         return [answer.document for answer in answers if answer.HasField("document")]
-
-    async def sweep_expired(self, limit: int = 500) -> int:  # noqa: ARG002 - the engine with a sweep takes it
-        """Nothing to do: TTL policies of the database remove what has expired (docs/firestore.md)."""
-        self._check_open()
-        return 0
 
     async def close(self) -> None:
         if self._closing is None:
@@ -306,9 +309,20 @@ class FirestoreStore:
         }
 
     async def _first_read(self) -> None:
-        name = f"{self._tenants}-/probe/-"
-        answers = await self._bounded(OPENING, lambda left: self._wire.batch_get([name], left))
-        self._note(answers)
+        """One read, repeated while the database is away: it may be starting, as this process is."""
+        deadline = self._clock.monotonic() + OPENING
+        names = [f"{self._tenants}-/probe/-"]
+        patient = Retrier(self._clock, self._random, _STARTS, Backoff(base=0.1, cap=1.0))
+        self._note(
+            await patient.run(
+                lambda: self._wire.batch_get(names, max(0.001, deadline - self._clock.monotonic())),
+                is_transient,
+                deadline,
+            )
+        )
+
+    def _random(self) -> float:
+        return int.from_bytes(self._random_bytes(4), "big") / 2**32
 
     def _note(self, answers: Sequence[Any]) -> None:
         if answers:

@@ -4,7 +4,7 @@ The first attempt costs nothing: tenacity is built only after it has failed. Sou
 And Jitter", AWS Architecture Blog, 2015.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ class Retrier:
         self._backoff = backoff or Backoff()
 
     async def run(
-        self, attempt: Callable[[], Coroutine[None, None, _T]], repeatable: Callable[[BaseException], bool], deadline: float
+        self, attempt: Callable[[], Awaitable[_T]], repeatable: Callable[[BaseException], bool], deadline: float
     ) -> _T:
         """The answer of `attempt`. Raises what its last attempt raised; none begins behind `deadline` (monotonic)."""
         try:
@@ -52,7 +52,11 @@ class Retrier:
             sleep=self._clock.sleep,
             reraise=True,
         )
-        return await again(attempt)
+
+        async def once() -> _T:  # tenacity awaits what is declared to be asynchronous, and nothing else
+            return await attempt()
+
+        return await again(once)
 
     def _pause(self, retry: int) -> float:
         return self._random() * min(self._backoff.cap, self._backoff.base * 2.0**retry)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,20 @@ from tests.firestore_server import FirestoreServer
 
 
 @contextmanager
-def serving_apart(project: str = "test", database: str = "(default)", **options: Any) -> Iterator[str]:
-    """The address of a listening server; `options` are the constructor's."""
+def serving_apart(
+    project: str = "test",
+    database: str = "(default)",
+    prepare: Callable[[FirestoreServer], None] = lambda server: None,
+    **options: Any,
+) -> Iterator[str]:
+    """The address of a listening server; `options` are the constructor's, and `prepare` may set its faults."""
     started, ended = threading.Event(), threading.Event()
     loop = asyncio.new_event_loop()
     addresses: list[str] = []
 
     async def serve() -> None:
         server = FirestoreServer(project, database, **options)
+        prepare(server)
         addresses.append(await server.start())
         started.set()
         await asyncio.to_thread(ended.wait)

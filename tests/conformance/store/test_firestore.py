@@ -1,4 +1,5 @@
-"""The suite over the Firestore store: the real client over a real socket, bare and measured.
+"""The suite over the Firestore store: the real client over a real socket, bare, measured, and with a database that fails
+the first attempt of every call.
 
 The server is the stand-in with nothing but the indexes that the suite's schema declares, or, where FIRESTORE_EMULATOR_HOST
 names one, that emulator, with a project of its own for each test.
@@ -7,7 +8,9 @@ names one, that emulator, with a project of its own for each test.
 import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
+import grpc
 import pytest
 
 from chassis.clock import SystemClock
@@ -22,22 +25,51 @@ from tests.conformance.store.commits import Commits
 from tests.conformance.store.model import AgainstModel
 from tests.conformance.store.queries import Queries
 from tests.conformance.store.values import Values
+from tests.firestore_server import FirestoreServer, faults
 from tests.support.firestore_thread import serving_apart
 
 BUDGET = Store(read_timeout=Seconds(30), write_timeout=Seconds(30))
 EMULATOR = os.environ.get("FIRESTORE_EMULATOR_HOST")
 
 
+def stutter(server: FirestoreServer) -> None:
+    """Every request fails when it comes for the first time: reads before or after their first answer, commits as aborted.
+
+    (A commit that fails as UNAVAILABLE may have been applied, and its retry may then have to say that nobody can tell: the
+    suite asks for definite answers. `tests/integration/store` holds those cases.)
+    """
+    met: set[bytes] = set()
+
+    def first(request: Any) -> bool:
+        raw = request.SerializeToString(deterministic=True)
+        new = raw not in met
+        met.add(raw)
+        return new
+
+    server.faults.add("Commit", faults.status(grpc.StatusCode.ABORTED), times=None, when=first)
+    server.faults.add("RunAggregationQuery", faults.unavailable(), times=None, when=first)
+    for rpc in ("BatchGetDocuments", "RunQuery"):
+        server.faults.add(rpc, faults.broken_stream(1), times=None, when=first)
+
+
+@pytest.fixture(params=["bare", "instrumented", "stuttering"])
+def way(request: pytest.FixtureRequest) -> str:
+    if EMULATOR and request.param == "stuttering":
+        pytest.skip("only the stand-in fails on demand")
+    return str(request.param)
+
+
 @pytest.fixture
-def server() -> Iterator[str]:
+def server(way: str) -> Iterator[str]:
     """The stand-in's address. A part of the suite runs loops of its own, so the server has one, too."""
-    with serving_apart(indexes=definition({"": SCHEMA})) as address:
+    prepare = stutter if way == "stuttering" else lambda server: None
+    with serving_apart(indexes=definition({"": SCHEMA}), prepare=prepare) as address:
         yield address
 
 
 class OverFirestore(Conformance):
-    @pytest.fixture(params=["bare", "instrumented"])
-    def backend(self, server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    @pytest.fixture
+    def backend(self, server: str, way: str, monkeypatch: pytest.MonkeyPatch) -> Backend:
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", EMULATOR or server)
         project = f"test-{secrets.token_hex(6)}" if EMULATOR else "test"
 
@@ -46,7 +78,7 @@ class OverFirestore(Conformance):
             store = await FirestoreStore.open(
                 project, "(default)", schema, clock=clock, budget=BUDGET, random_bytes=secrets.token_bytes
             )
-            return InstrumentedStore(store, Metrics(), clock) if request.param == "instrumented" else store
+            return InstrumentedStore(store, Metrics(), clock) if way == "instrumented" else store
 
         return Backend(opening)
 

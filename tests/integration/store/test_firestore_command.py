@@ -42,7 +42,7 @@ def test_there_and_back_again(folder: Path, capsys: pytest.CaptureFixture[str]) 
     database = "firestore://my-project/moved"
     assert run(["store", "copy", "--from", f"sqlite:///{folder}/", "--to", database]) == 0
     assert "devices: 300 documents copied and compared (devices 300)" in capsys.readouterr().out
-    back = ["store", "copy", "--from", database, "--to", f"sqlite:///{folder}/home/", "--service", "devices"]
+    back = ["store", "copy", "--from", database, "--to", f"sqlite:///{folder}/back/", "--service", "devices"]
     assert run([*back, "--tenant", "acme"]) == 0
     assert "300 documents copied" in capsys.readouterr().out
     assert run([*back, "--tenant", "acme"]) == FAILED

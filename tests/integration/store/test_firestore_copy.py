@@ -106,7 +106,7 @@ async def test_there_and_back_again(file: CopyEnd, database: CopyEnd, tmp_path: 
     assert len(wanted) == count
     assert await everything(database.dump) == wanted
 
-    home = await end("", tmp_path / "home")
+    home = await end("", tmp_path / "back")
     back = await move(database, home, record)
     assert back == there
     assert await everything(home.dump) == wanted

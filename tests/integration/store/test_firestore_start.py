@@ -57,12 +57,15 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object)
 
 
 async def test_a_database_that_stutters_at_first_is_waited_for(firestore_server: FirestoreServer) -> None:
-    firestore_server.faults.add("BatchGetDocuments", faults.unavailable(), times=2)
+    firestore_server.faults.add("BatchGetDocuments", faults.unavailable(), times=5)
     store = await opening()
     await store.close()
 
 
-async def test_a_database_that_is_away_is_unavailable(firestore_server: FirestoreServer) -> None:
+async def test_a_database_that_is_away_is_unavailable(
+    firestore_server: FirestoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firestore, "OPENING", 0.5)
     await firestore_server.stop()
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         await opening()
@@ -73,5 +76,5 @@ async def test_a_database_that_hangs_is_given_up(
 ) -> None:
     monkeypatch.setattr(firestore, "OPENING", 0.2)
     firestore_server.faults.add("BatchGetDocuments", faults.hang(), times=None)
-    with pytest.raises(StoreTimeout):
+    with pytest.raises(StoreTimeout, match=r"firestore://test/\(default\) did not answer within 0.2 s"):
         await opening()
