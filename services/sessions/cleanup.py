@@ -15,6 +15,7 @@ import structlog
 
 from chassis.clock import Clock
 from chassis.errors import ApiError
+from chassis.resilience.deadline import remaining
 from chassis.store.port import (
     Delete,
     Document,
@@ -39,6 +40,9 @@ TOGETHER: Final = 50
 """Sessions removed by one commit."""
 
 MOST: Final = 10_000
+
+LAST_BATCH: Final = 1.0
+"""Seconds left of a call below which it begins no further batch, and answers that there is more."""
 
 JUMP: Final = 60.0
 """Seconds by which the wall clock may run ahead of the monotonic one between two rounds. Beyond that it was set, and
@@ -82,7 +86,7 @@ class Cleanup:
                 self._log.warning("clean-up cut short", reason=failure.reason)
 
     async def some(self, limit: int, tenant: str = "") -> Removed:
-        """Remove at most `limit` sessions (0: the default), of one tenant or of all. Raises what the store raises, and
+        """Remove at most `limit` sessions (0: the default), of one tenant or of all; fewer when time runs out. Raises what the store raises, and
         CACHE_UNAVAILABLE."""
         limit = min(limit or self._batch, MOST)
         count = looked = 0
@@ -90,7 +94,7 @@ class Cleanup:
         filters: tuple[Filter, ...] = (Filter(REMOVABLE, Op.LE, self._clock.now()),)
         if tenant:
             filters = (Filter("tenant", Op.EQ, tenant), *filters)
-        while count < limit and looked < max(limit, self._batch):
+        while count < limit and looked < max(limit, self._batch) and self._in_time():
             step = min(TOGETHER, limit - count)
             due = await self._documents.query(Query(REGISTRY, LOOKUP, filters, (Order(REMOVABLE),), after, step))
             count += await self._work_off(due)
@@ -150,6 +154,11 @@ class Cleanup:
     async def _tolerant(self, write: Write) -> None:
         with suppress(PreconditionFailed):  # another replica was faster
             await self._documents.commit([write])
+
+    def _in_time(self) -> bool:
+        """Whether there is time for one more batch, if somebody waits for the answer."""
+        left = remaining(self._clock)
+        return left is None or left > LAST_BATCH
 
     def _ahead(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()

@@ -18,9 +18,6 @@ from tests.support.valkey import Valkey
 READERS = 6
 """A replica."""
 
-LIVES_FOR = 40
-"""Turns of its owner until a session is revoked, about."""
-
 
 class SlowStore(WatchedStore):
     """Reads that take their time after the engine has answered, and commits before it is asked, now and then: what
@@ -57,12 +54,14 @@ class Known:
 
 @dataclass
 class Run:
-    """`replicas` are asked by turns. Ends after `operations`, or after `seconds`, whichever is first."""
+    """`replicas` are asked by turns. Ends after `operations`, or after `seconds`, whichever is first. `lives_for`: turns
+    of its owner until a session is revoked, about; with few of them, it is revoked while it is first read."""
 
     replicas: Sequence[Sessions]
     seconds: float
     operations: int = 1 << 60
     owners: int = 4
+    lives_for: int = 40
     history: History = field(default_factory=History)
     random: Random = field(default_factory=lambda: Random(1))
 
@@ -100,7 +99,7 @@ class Run:
                     await asyncio.sleep(0.005)
                     continue
                 known = self._known[number] = Known(made.session.session_id, [made.token])
-                while self.going() and self.random.random() > 1 / LIVES_FOR:
+                while self.going() and self.random.random() > 1 / self.lives_for:
                     await asyncio.sleep(self.random.uniform(0, 0.004))
                     if self.random.random() < 0.1 and len(known.tokens) < 6:
                         token = known.tokens[-1]

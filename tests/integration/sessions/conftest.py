@@ -102,7 +102,7 @@ class Sessions:
 def acting(tenant: str, *scopes: str) -> Iterator[None]:
     granted = expand(scopes or ("sessions:admin", "devices:admin", "users:admin"))
     caller = Caller(tenant, "tester", granted, 4e9)
-    token = context.enter(Call("test", "r1", SystemClock().monotonic() + 3600, caller))
+    token = context.enter(Call("test", "r1", 1e12, caller))  # no deadline on any clock
     try:
         yield
     finally:

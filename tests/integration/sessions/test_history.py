@@ -91,6 +91,14 @@ class DropsTooEarly(StrictReadThrough):
         return True
 
 
+async def test_sessions_that_are_revoked_while_they_are_first_read(store: WatchedStore, own_valkey: Valkey) -> None:
+    """The same load that catches the caches below."""
+    async with pair(store, own_valkey) as (_, replicas):
+        history = await Run(replicas, 1.0, owners=8, lives_for=2).run()
+        assert history.violations() == []
+        assert sum(revoke.acknowledged is not None for revoke in history.revokes) > 20
+
+
 def _naive(sessions: Sessions) -> object:
     return Naive(sessions.cache)
 
@@ -109,7 +117,7 @@ async def test_the_check_catches_a_cache_that_is_not_strict(
         for each in replicas:
             each.api._store._cached = broken(each)
         for _ in range(10):
-            history = await Run(replicas, 1.0, owners=8).run()
+            history = await Run(replicas, 1.0, owners=8, lives_for=2).run()
             if any(line.startswith("stale") for line in history.violations()):
                 return
     raise AssertionError("the check caught nothing")
