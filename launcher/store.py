@@ -16,7 +16,7 @@ from chassis.config import Config, ConfigError, Seconds, load
 from chassis.errors import ApiError
 from chassis.module import ServiceSpec
 from chassis.store.copy import CopyRefused, Tally, copy
-from chassis.store.factory import open_copy_end
+from chassis.store.factory import NothingToCopy, open_copy_end
 from chassis.store.port import Schema
 from launcher.failure import Failure, misuse
 from launcher.targets import SERVICES
@@ -63,9 +63,17 @@ def copy_command(
     if unknown:
         raise misuse(f"{unknown[0]!r} is not a service. There are: {', '.join(SERVICES)}.")
     Path(config.data.dir).mkdir(parents=True, exist_ok=True)
+    absent: list[NothingToCopy] = []
     for service in services or SERVICES:
-        tally = asyncio.run(_copy(config, source, target, sorted(set(tenants)), service, overwrite=overwrite))
-        click.echo(f"{service}: {_told(tally)}")
+        try:
+            tally = asyncio.run(_copy(config, source, target, sorted(set(tenants)), service, overwrite=overwrite))
+        except NothingToCopy as problem:
+            absent.append(problem)
+            click.echo(f"{service}: there is no file to copy", err=True)
+        else:
+            click.echo(f"{service}: {_told(tally)}")
+    if absent and (services or len(absent) == len(SERVICES)):
+        raise misuse(str(absent[0]))
 
 
 @command.command("indexes")
@@ -117,6 +125,8 @@ async def _copy(
         raise Failure(
             f"{service}: {problem.message} {line.last} Give the same command again to go on from there."
         ) from None
+    except NothingToCopy:
+        raise
     except ConfigError as problem:
         raise misuse(str(problem).replace("BAS_STORE_URL=", "")) from None
 

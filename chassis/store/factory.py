@@ -73,6 +73,10 @@ async def _open_firestore(
     )
 
 
+class NothingToCopy(ConfigError):
+    """The file that a copy is to read is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyEnd:
     """One end of a copy: the store, what tells all that is in it, and how both are closed."""
@@ -85,13 +89,13 @@ class CopyEnd:
 async def open_copy_end(
     settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock, existing: bool
 ) -> CopyEnd:
-    """Raises as `open_store`, and ConfigError for a file that should be `existing` and is not. While it is open, no
+    """Raises as `open_store`, and NothingToCopy for a file that should be `existing` and is not. While it is open, no
     service can use the file; a database cannot be locked so."""
     named = firestore_database(settings.url)
     if named is None:
         path = sqlite_path(settings.url, data_dir, service)
         if existing and not path.exists():
-            raise ConfigError(f"{settings.url}: there is no file {path} of the service {service}.")
+            raise NothingToCopy(f"{settings.url}: there is no file {path} of the service {service}.")
         file = await SqliteStore.open(path, schema, clock=clock, budget=settings)
         dump = SqliteDump(path)
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from google.auth.exceptions import GoogleAuthError
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from chassis.clock import Clock
@@ -37,6 +38,7 @@ from chassis.store.port import (
     Key,
     Query,
     Schema,
+    StoreCorrupt,
     StoreTimeout,
     StoreUnavailable,
     Write,
@@ -179,11 +181,12 @@ class FirestoreStore:
         try:
             return await self._bounded(self._budget.write_timeout, lambda left: self._committed(pending, left))
         except AioRpcError as failure:
-            if pending.ambiguous and is_transient(failure):
-                raise StoreUnavailable(MAYBE) from failure
-            if failure.code().name == "ABORTED":
-                raise pending.contended() from failure
-            raise translated(failure) from failure
+            error = translated(failure)
+            if pending.ambiguous and not isinstance(error, StoreTimeout | StoreCorrupt):
+                error = StoreUnavailable(MAYBE)
+            elif failure.code() is StatusCode.ABORTED:
+                error = pending.contended()
+            raise error from failure
 
     @property
     def documents(self) -> str:

@@ -4,6 +4,7 @@ import itertools
 import json
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,8 @@ from chassis.errors import ApiError
 from chassis.store.firestore import FirestoreStore
 from chassis.store.firestore_indexes import definition
 from chassis.store.port import Filter, Index, Op, Order, Query, Schema, UndeclaredQuery
+from launcher.store import schema_of
+from launcher.targets import SERVICES
 from services.devices.filters import COLLECTION, EVER, ORDERS, SCHEMA, compile_filter, order_of
 from tests.support.firestore import serving
 from tools.indexes import TARGET, text
@@ -100,6 +103,30 @@ async def test_every_count_of_devices_has_its_indexes(store: FirestoreStore) -> 
 async def test_the_sweep_has_its_index(store: FirestoreStore) -> None:
     filters = (Filter("status", Op.EQ, "ONLINE"), Filter("last_seen_time", Op.LT, SystemClock().now()))
     assert await store.query(Query("acme", COLLECTION, filters, (Order("last_seen_time"),))) == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_index_of_every_service_is_in_the_file(store: FirestoreStore, service: str) -> None:
+    """Also when a filter is a NE or a list, and upwards and downwards."""
+    schema = schema_of(service)
+    other = await opened(schema, service)
+    for index in schema.indexes:
+        choices = [
+            [Filter(name, Op.CONTAINS, "x")]
+            if name in index.contains
+            else [Filter(name, Op.EQ, "x"), Filter(name, Op.IN, ["x", "y"]), Filter(name, Op.NE, "x")]
+            for name in index.fields
+        ]
+        for filters in itertools.product(*choices):
+            query = Query("acme", index.collection, filters, index.order)
+            assert await other.query(query) == []
+            if index.order:
+                ranged = (*filters, Filter(index.order[0].field, Op.GT, "x"))
+                assert await other.query(replace(query, filters=ranged)) == []
+                assert await other.count(replace(query, filters=ranged)) == 0
+            else:
+                assert await other.count(query) == 0
+    await other.close()
 
 
 async def test_a_declaration_that_is_not_deployed_is_told_apart(store: FirestoreStore) -> None:
