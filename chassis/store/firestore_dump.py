@@ -34,7 +34,9 @@ class FirestoreDump:
             mine = [document for each in found if (document := self._mine(each, root)) is not None]
             if mine or len(found) < limit:
                 return mine
-            begin = self._next(found[-1].name, root)
+            begin = self._next(found[-1].name, root, alone=tenant is not None)
+            if begin is None:
+                return []
 
     def _mine(self, document: Any, root: str) -> Document | None:
         path = document.name[len(root) + 1 :].split("/")
@@ -51,15 +53,20 @@ class FirestoreDump:
             return 0
         return -1 if collection < self._service else 1
 
-    def _next(self, last: str, root: str) -> str:
-        """A name from which on there may be documents of the service, when the last one read is not one."""
+    def _next(self, last: str, root: str, *, alone: bool) -> str | None:
+        """A name from which on there may be documents of the service, when the last one read is not one; None when there
+        is none. `alone`: in this tenant."""
         path = last[len(root) + 1 :].split("/")
-        if len(path) < _DEPTH or path[0] != "tenants":
+        if path[0] != "tenants":
+            return f"{root}/tenants/{_LEAST}" if path[0] < "tenants" else None
+        if len(path) < _DEPTH:
             return last
         side = self._side(path[2])
         if side < 0:
             return f"{root}/tenants/{path[1]}/{self._service}/{_LEAST}"
-        return f"{root}/tenants/{path[1]}{_LEAST}/-/-" if side > 0 else last
+        if side > 0:
+            return None if alone else f"{root}/tenants/{path[1]}{_LEAST}"
+        return last
 
 
 def _everything(begin: str | None, limit: int) -> Any:

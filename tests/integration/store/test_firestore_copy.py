@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from google.cloud.firestore import AsyncClient
 
 from chassis.clock import SystemClock
 from chassis.config import ConfigError, Store
@@ -14,7 +15,7 @@ from chassis.store.port import Create, Delete, Document, DocumentStore, Key, Put
 from tests.conformance.store.backend import SCHEMA
 from tests.conformance.store.values import ASCENDING
 from tests.firestore_server import FirestoreServer, faults
-from tests.support.firestore import serving
+from tests.support.firestore import client_of, serving
 
 SERVICE = "things"
 TENANTS = ("acme", "acm", "a/b", "__x__", "$things")
@@ -31,6 +32,12 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FirestoreServ
 async def end(url: str, folder: Path, service: str = SERVICE, *, existing: bool = False) -> CopyEnd:
     budget = Store(url=url)
     return await open_copy_end(budget, folder, service, SCHEMA, clock=SystemClock(), existing=existing)
+
+
+@pytest.fixture
+async def firestore(server: FirestoreServer) -> AsyncIterator[AsyncClient]:
+    async with client_of(server.address) as client:
+        yield client
 
 
 @pytest.fixture
@@ -135,8 +142,20 @@ async def test_another_services_documents_stay_where_they_are(
     assert tally.documents == count
     pages = 2 * (len(TENANTS) + 1)  # before and behind the service's collections of each tenant
     assert server.counts.reads <= count + pages * PAGE, "what belongs to others is jumped over"
+    assert len(await everything(database.dump, "acme")) == len(documents(""))
     for other in others:
         await other.close()
+
+
+async def test_what_is_not_ours_in_the_database_is_left_alone(
+    firestore: AsyncClient, database: CopyEnd, file: CopyEnd, tmp_path: Path
+) -> None:
+    for path in ("another/one", "zoo/one", "tenants/acme", "tenants/acme/things/000/below/one"):
+        for n in range(2):
+            await firestore.document(f"{path}{n or ''}").set({"n": n})
+    count = await furnish(database.store, ["acme"])
+    tally = await move(database, file, tmp_path / "record.json")
+    assert tally.documents == count
 
 
 class _Breaks:
