@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from bas.sessions.v2.sessions_pb2 import Session
 from chassis.clock import SystemClock
 from chassis.errors import ApiError
-from chassis.store.port import Update, Write
+from chassis.store.port import StoreTimeout, Update, Write
 from tests.integration.sessions.calls import create, get, is_live, refused, revoke, revoke_all, update
 from tests.integration.sessions.conftest import Sessions, WatchedStore, acting, replica
 from tests.integration.sessions.passage import Passage, passage
@@ -296,3 +297,39 @@ async def test_revoking_survives_changes_in_between(pair: tuple[Sessions, Sessio
     with pytest.raises(ApiError):
         await update(two, made[1].session, "metadata")
     assert not any([await is_live(two, each.token) for each in made])
+
+
+async def test_a_change_that_lost_leaves_no_fence_behind(pair: tuple[Sessions, Sessions], store: WatchedStore) -> None:
+    one, two = pair
+    made = await create(one)
+
+    async def overtake(_: Sequence[Write]) -> None:
+        store.before = None
+        made.session.metadata["n"] = "1"
+        await update(two, made.session, "metadata")
+
+    store.before = overtake
+    with refused("ETAG_MISMATCH"):
+        await update(one, Session(session_id=made.session.session_id, etag=made.session.etag, metadata={"n": "2"}))
+    assert await is_live(two, made.token)
+    assert await cached(two, made.token)
+
+
+async def test_a_commit_that_may_have_been_done_leaves_its_fence(
+    pair: tuple[Sessions, Sessions], store: WatchedStore
+) -> None:
+    """Its answer was lost. Until the fence ends by itself readers ask the store, and see what became of it."""
+    one, two = pair
+    made = await create(one)
+    assert await is_live(two, made.token)
+
+    async def lose(_: Sequence[Write]) -> None:
+        store.after = None
+        raise StoreTimeout
+
+    store.after = lose
+    with refused("STORE_TIMEOUT"):
+        await revoke(one, made.session.session_id)
+    assert not await is_live(two, made.token)
+    await revoke(two, made.session.session_id)
+    assert not await is_live(one, made.token)

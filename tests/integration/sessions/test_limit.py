@@ -1,7 +1,7 @@
 """The cap on a user's sessions holds however many create at once, and frees a place when a session ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +11,7 @@ from chassis.clock import FakeClock, SystemClock
 from chassis.config import Config
 from chassis.config import Sessions as Settings
 from chassis.errors import ApiError
+from chassis.store.port import Write
 from tests.integration.sessions.calls import authenticate, clean_up, create, get, is_live, listed, refused, revoke
 from tests.integration.sessions.conftest import Sessions, WatchedStore, acting, replica
 from tests.support.valkey import Valkey
@@ -64,6 +65,25 @@ async def test_the_oldest_gives_way_however_many_come_at_once(pair: tuple[Sessio
     await asyncio.gather(*(create(each) for each in pair * 8))
     assert len(await live_ids(pair[0])) == 5
     assert not any([await is_live(each, newest.token) for each in pair])
+
+
+@pytest.mark.parametrize("pair", [Config(sessions=Settings(max_per_user=1))], indirect=True)
+@pytest.mark.parametrize("used_before", [False, True])
+async def test_two_replicas_that_want_the_same_place(
+    pair: tuple[Sessions, Sessions], store: WatchedStore, *, used_before: bool
+) -> None:
+    """Each has seen the place free before the other commits."""
+    if used_before:
+        await revoke(pair[0], (await create(pair[0])).session.session_id)
+
+    async def overtake(_: Sequence[Write]) -> None:
+        store.before = None
+        await create(pair[1])
+
+    store.before = overtake
+    with refused("SESSION_LIMIT"):
+        await create(pair[0])
+    assert len(await live_ids(pair[0])) == 1
 
 
 @pytest.mark.parametrize("pair", [DISPLACE], indirect=True)
