@@ -15,7 +15,7 @@ from bench.platform import platform
 from bench.report import Report
 from bench.startup import startup
 
-PARTS = ("configuration", "validation", "wiring", "cache", "store", "startup", "grpc", "rest", "writes")
+PARTS = ("configuration", "validation", "wiring", "cache", "store", "firestore", "startup", "grpc", "rest", "writes")
 
 
 async def run(chosen: set[str], *, quick: bool) -> Report:
@@ -35,6 +35,10 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
         ):
             if part in chosen:
                 await measure(report, folder)
+        if "firestore" in chosen:
+            from bench.firestore import firestore  # noqa: PLC0415 - the client library takes a second to import
+
+            await firestore(report, folder, quick=quick)
         doors = {"grpc": devices.grpc_reads, "rest": devices.rest_reads, "writes": devices.writes_and_lists}
         if chosen & set(doors):
             budget = devices.Budget(seconds=1.0 if quick else 4.0, devices=5_000 if quick else 20_000)

@@ -51,6 +51,7 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
         "BAS_DEVICES_PORT": str(ports[0]),
         "BAS_DEVICES_METRICS_PORT": str(ports[1]),
         "BAS_GATEWAY_PORT": str(ports[2]),
+        "BAS_GATEWAY_SERVICES": "devices",
         "BAS_LIMITS_RATE": "1000000",
         "BAS_LIMITS_BURST": "1000000",
     }

@@ -31,6 +31,9 @@ class Report:
     def at_least(self, name: str, value: float, limit: float, unit: str = "x", note: str = "") -> None:
         self.rows.append(Row(name, value, unit, f">= {limit:g} {unit}", value >= limit, note))
 
+    def at_most(self, name: str, value: float, limit: float, unit: str = "x", note: str = "") -> None:
+        self.rows.append(Row(name, value, unit, f"<= {limit:g} {unit}", value <= limit, note))
+
     def tells(self, name: str, value: float, unit: str, note: str = "") -> None:
         self.rows.append(Row(name, value, unit, note=note))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.processes import ROOT
 from bench.report import Report
+from launcher.targets import SERVICES
 
 _BOUND = 60.0
 
@@ -29,7 +30,8 @@ def _once(folder: Path) -> tuple[float, float]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BAS_")}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
     environ |= {"BAS_DATA_DIR": str(folder), "BAS_GATEWAY_PORT": "0"}
-    environ |= {"BAS_DEVICES_PORT": "0", "BAS_DEVICES_METRICS_PORT": "0"}
+    # Any free port, which takes a free one for the metrics with it.
+    environ |= {f"BAS_{service.upper()}_PORT": "0" for service in SERVICES}
     begin = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-m", "launcher.main", "up"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -87,6 +87,7 @@ class Gateway:
     head_timeout: Seconds = setting(Seconds(10), "time for a request's headers to arrive", 0.1, 300)
     body_timeout: Seconds = setting(Seconds(10), "time for a request's body to arrive", 0.1, 3600)
     cors_origins: tuple[str, ...] = setting((), "origins allowed to call from a browser, comma-separated")
+    services: tuple[str, ...] = setting((), "services of this deployment, comma-separated; empty is all there are")
     drain: Seconds = setting(Seconds(3), "time for requests in progress when stopping", 0, 300)
 
 

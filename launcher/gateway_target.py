@@ -8,7 +8,7 @@ from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from launcher.probe_credential import ProbeCredential
 from launcher.process import Process
-from launcher.targets import GATEWAY, SERVICES, address_of
+from launcher.targets import GATEWAY, address_of, deployed
 
 
 class GatewayTarget:
@@ -29,7 +29,7 @@ class GatewayTarget:
             clock=process.clock,
             verifier=process.verifier(),
             metrics=process.metrics,
-            upstreams={name: ServiceUpstream(self._client(name), credential) for name in SERVICES},
+            upstreams={name: ServiceUpstream(self._client(name), credential) for name in deployed(process.config)},
             random_bytes=process.random_bytes,
         )
         await server.start(gateway)

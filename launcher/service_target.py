@@ -10,12 +10,13 @@ from chassis.cache.client import open_cache
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
 from chassis.module import Parts, ServiceSpec
+from chassis.peers import ServicePeers
 from chassis.runtime import Services
 from chassis.server import GrpcServer
 from chassis.store.factory import open_store
 from chassis.telemetry.exposition import Exposition
 from launcher.process import Process
-from launcher.targets import SERVICES, endpoint, metrics_port
+from launcher.targets import SERVICES, address_of, endpoint, metrics_port
 
 
 class ServiceTarget:
@@ -59,6 +60,17 @@ class ServiceTarget:
         cache = open_cache(config.redis, process.metrics, clock=process.clock)
         started.push_async_callback(cache.close)
 
+        peers = ServicePeers(
+            self.name,
+            lambda service: address_of(config, service),
+            keys=process.keys,
+            config=config,
+            metrics=process.metrics,
+            clock=process.clock,
+            random=random.random,
+        )
+        started.push_async_callback(peers.close)
+
         module = spec.build(
             config,
             Parts(
@@ -68,6 +80,7 @@ class ServiceTarget:
                 metrics=process.metrics,
                 random_bytes=process.random_bytes,
                 secret=process.keys.secret,
+                peers=peers,
             ),
         )
         verbose = config.log.level == "debug"

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from chassis.config import Config, Endpoint
+from chassis.config import Config, ConfigError, Endpoint
 from launcher.failure import misuse
 from launcher.probe import reachable
 
@@ -17,6 +17,8 @@ GATEWAY: Final = "gateway"
 
 SERVICES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "sessions": "services.sessions.module",
+        "users": "services.users.module",
         "devices": "services.devices.module",
     }
 )
@@ -88,3 +90,13 @@ def addresses(config: Config, targets: Iterable[str] = PRESENT) -> list[Address]
         found.append(Address(target, "gRPC", section.host, section.port, f"{prefix}_PORT"))
         found.append(Address(target, "metrics", section.host, metrics_port(section), f"{prefix}_METRICS_PORT"))
     return found
+
+
+def deployed(config: Config) -> tuple[str, ...]:
+    """The services behind the gateway; RPCs of the others answer 501. Raises ConfigError for one that is not there."""
+    unknown = [name for name in config.gateway.services if name not in SERVICES]
+    if unknown:
+        raise ConfigError(
+            f"BAS_GATEWAY_SERVICES names {unknown[0]!r}, which is not a service of this release: {', '.join(SERVICES)}."
+        )
+    return config.gateway.services or tuple(SERVICES)

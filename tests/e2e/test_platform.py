@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from launcher.targets import PRESENT, SERVICES
 from tests.support.eventually import eventually
 from tests.support.platform import Platform, listens, runs
 
@@ -50,13 +51,13 @@ async def test_the_tour(up: Platform, caller: httpx.AsyncClient) -> None:
     status = up.bas("status", "--json")
     assert status.returncode == 0, status.stdout + status.stderr
     targets = json.loads(status.stdout)["targets"]
-    assert {name: row["healthy"] for name, row in targets.items()} == {"gateway": True, "devices": True}
+    assert {name: row["healthy"] for name, row in targets.items()} == dict.fromkeys(PRESENT, True)
     operations = {row["operation"] for row in targets["devices"]["latencies"]}
     assert "DeviceService/GetDevice" in operations
     text = up.bas("status")
     assert "DeviceService/GetDevice" in text.stdout
     on_files = up.settings.get("BAS_STORE_URL", "").partition(":")[0] != "firestore"
-    assert [path.name for path in up.data.glob("*.db")] == (["devices.db"] if on_files else [])
+    assert {path.stem for path in up.data.glob("*.db")} == (set(SERVICES) if on_files else set())
 
 
 async def test_sigterm_stops_everything_in_time_and_the_next_run_finds_the_devices(
@@ -64,7 +65,7 @@ async def test_sigterm_stops_everything_in_time_and_the_next_run_finds_the_devic
 ) -> None:
     assert (await caller.post("/api/devices", json=DEVICE)).status_code == 201
     parts, addresses = up.parts(), (up.gateway, up.devices)
-    assert set(parts) == {"valkey", "devices", "gateway"}
+    assert set(parts) == {"valkey", *PRESENT}
     begun = time.monotonic()
     assert await up.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun < 5.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.targets import PRESENT
 from tests.support.eventually import eventually
 from tests.support.platform import Platform, listens, new_platform, runs
 from tests.support.stores import is_stand_in
@@ -49,7 +50,7 @@ async def test_a_platform_with_closed_health_and_a_cache_of_ones_own(
 ) -> None:
     fresh_platform.settings |= {"BAS_GRPC_REFLECTION": "off", "BAS_REDIS_URL": own_valkey.url}
     await fresh_platform.start()
-    assert set(fresh_platform.parts()) == {"devices", "gateway"}
+    assert set(fresh_platform.parts()) == set(PRESENT)
     assert fresh_platform.bas("status").returncode == 0
 
 

@@ -18,12 +18,15 @@ import httpx
 import pytest
 
 from chassis.config import SETTINGS
+from launcher.targets import SERVICES
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 UP = "Ctrl-C stops it all."
 START_BOUND = 60.0
 STOP_BOUND = 15.0
+ANY_PORTS = {"BAS_GATEWAY_PORT": "0"} | {f"BAS_{service.upper()}_PORT": "0" for service in SERVICES}
+"""Every port is any that is free."""
 
 
 class Platform:
@@ -33,7 +36,7 @@ class Platform:
         self.folder = folder
         self._own = f"-{secrets.token_hex(4)}"
         self.data = folder / "data"
-        self.settings = {"BAS_DATA_DIR": str(self.data), "BAS_GATEWAY_PORT": "0", "BAS_DEVICES_PORT": "0", **settings}
+        self.settings = {"BAS_DATA_DIR": str(self.data), **ANY_PORTS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
 
@@ -157,12 +160,11 @@ class Platform:
     def _addresses(self) -> Mapping[str, str]:
         if self._process is None or UP not in self.out:
             return {}
-        metrics = self._said(r"devices\s+grpc .*metrics http://\S+:(\d+)/")
-        return {
-            "BAS_GATEWAY_PORT": self.gateway.rpartition(":")[2],
-            "BAS_DEVICES_PORT": self.devices.rpartition(":")[2],
-            "BAS_DEVICES_METRICS_PORT": metrics,
-        }
+        found = {"BAS_GATEWAY_PORT": self.gateway.rpartition(":")[2]}
+        for service in SERVICES:
+            found[f"BAS_{service.upper()}_PORT"] = self._said(rf"{service}\s+grpc \S+:(\d+),")
+            found[f"BAS_{service.upper()}_METRICS_PORT"] = self._said(rf"{service}\s+grpc .*metrics http://\S+:(\d+)/")
+        return found
 
 
 @asynccontextmanager
