@@ -26,11 +26,9 @@ from chassis.store.port import (
     DocumentMissing,
     DocumentStore,
     Filter,
-    Key,
     Op,
     Order,
     PreconditionFailed,
-    Put,
     Query,
     Update,
     VersionConflict,
@@ -38,12 +36,11 @@ from chassis.store.port import (
 )
 from services.devices import device as rules
 from services.devices.filters import COLLECTION
-from services.devices.records import REGISTRY, TENANTS, Stored, document_key, fields_of, stored
+from services.devices.records import Stored, document_key, fields_of, stored
+from services.devices.tenants import Tenants
 
 ATTEMPTS: Final = 10
 """How often a change without etag is decided anew when others were faster."""
-
-KNOWN_TENANTS: Final = 10_000
 
 Decide: TypeAlias = Callable[[Stored], Stored | None]
 """From a device as it is to what it shall be; None: leave it. May raise ApiError. Called again after a conflict."""
@@ -72,7 +69,7 @@ class DeviceStore:
         self._cached = cached
         self._groups = groups
         self._clock = clock
-        self._known_tenants: dict[str, None] = {}
+        self._tenants = Tenants(documents)
 
     async def get(self, tenant: str, device_id: str) -> bytes:
         """The serialized device, up to the device TTL old where an invalidation could not be delivered. Raises
@@ -98,18 +95,14 @@ class DeviceStore:
         writes: list[Write] = [
             Create(document_key(tenant, device.device_id), fields_of(Stored(tenant, device, ""))) for device in devices
         ]
-        new_tenant = tenant not in self._known_tenants
-        if new_tenant:
-            writes.append(Put(Key(REGISTRY, TENANTS, tenant), {}))
         device_ids = [device.device_id for device in devices]
         try:
-            committed = await self._written(tenant, device_ids, [*writes, *more])
+            async with self._tenants.entering(tenant) as registration:
+                committed = await self._written(tenant, device_ids, [*writes, *registration, *more])
         except DocumentExists as exists:
             if exists.key.collection != COLLECTION:
                 raise
             raise DeviceExists(exists.key.id) from None
-        if new_tenant:
-            self._remember(tenant)
         return [_versioned(device, version) for device, version in zip(devices, committed.versions, strict=False)]
 
     async def existing(self, tenant: str, device_ids: Sequence[str]) -> set[str]:
@@ -172,16 +165,9 @@ class DeviceStore:
             return None
         return True
 
-    async def tenants(self) -> AsyncIterator[str]:
+    def tenants(self) -> AsyncIterator[str]:
         """Every tenant that ever registered a device."""
-        after: tuple[str, ...] | None = None
-        while True:
-            page = await self._documents.query(Query(REGISTRY, TENANTS, after=after, limit=100))
-            for document in page:
-                yield document.key.id
-            if len(page) < 100:  # noqa: PLR2004 - the page's own limit
-                return
-            after = (page[-1].key.id,)
+        return self._tenants.all()
 
     async def online_unseen_since(self, tenant: str, before: datetime, limit: int) -> list[str]:
         """Ids of devices that are ONLINE in the store and were last written as seen before then, oldest first."""
@@ -215,11 +201,6 @@ class DeviceStore:
         groups = self._groups if listed else ()
         # Together: they share a round trip, and the caller waits for it.
         await together([self._cached.invalidate(*keys), *(group.invalidate(tenant) for group in groups)])
-
-    def _remember(self, tenant: str) -> None:
-        if len(self._known_tenants) >= KNOWN_TENANTS:
-            self._known_tenants.pop(next(iter(self._known_tenants)))
-        self._known_tenants[tenant] = None
 
 
 def _versioned(device: Device, version: str) -> Device:
