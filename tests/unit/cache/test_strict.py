@@ -162,3 +162,31 @@ async def test_the_first_operation_reaches_a_server_that_was_never_asked() -> No
         cache, lambda: next(epochs, "run-1"), "ses", Lives(60, 3, 10, 0.1), Metrics(), Random(1)
     )
     assert (await sessions.fence(KEY, hold=HOLD)).epoch == "run-1"
+
+
+async def test_a_lift_that_met_another_run_is_none() -> None:
+    """The server was away when the lift began, and back, as another run with an entry of its own, before it was sent."""
+    cache = MemoryCache(FakeClock())
+    unnoticed: list[str | None] = []
+    sessions = StrictReadThrough(
+        cache,
+        lambda: unnoticed.pop() if unnoticed else cache.epoch,
+        "ses",
+        Lives(60, 3, 10, 0.1),
+        Metrics(),
+        Random(1),
+    )
+    found = b"live"
+
+    async def load() -> Loaded:
+        return Loaded(found, "1")
+
+    fence = await sessions.fence(KEY, hold=HOLD)
+    cache.restart("run-2")
+    assert await sessions.get(KEY, load) == b"live"
+    found = b"revoked"
+    unnoticed.append(None)
+    assert not await sessions.lift(fence)
+    assert await sessions.get(KEY, load) == b"live"
+    assert await sessions.lift(fence)
+    assert await sessions.get(KEY, load) == b"revoked"
