@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code, internal
 from chassis.telemetry.metrics import Metrics
+from gateway import signin
 from gateway.auth import Authenticator
 from gateway.cors import Cors
 from gateway.endpoint import Answer, ClientLeft, Endpoint
@@ -23,6 +25,7 @@ from gateway.problems import (
 )
 from gateway.protocol import answer_whole
 from gateway.request import Receive, Request, Scope, Send
+from gateway.signin import CookieSignIn
 from gateway.transcoding.routes import API_PREFIX, Route
 from gateway.transcoding.template import MalformedPercent
 from gateway.versions import Versions
@@ -30,6 +33,8 @@ from gateway.versions import Versions
 _LOG: Final = logging.getLogger("bas.gateway")
 _NO_BODY: Final = b""
 _UNROUTED: Final = "unrouted"
+DEADLINE: Final = 1.0
+"""Seconds for finding out who asks where no method says how long it may take."""
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -42,6 +47,7 @@ class App:
         versions: Versions,
         endpoints: Mapping[int, Endpoint],
         authenticator: Authenticator,
+        sign_in: CookieSignIn,
         pages: Pages,
         cors: Cors,
         metrics: Metrics,
@@ -53,6 +59,7 @@ class App:
         self._versions = versions
         self._endpoints = endpoints
         self._authenticator = authenticator
+        self._sign_in = sign_in
         self._pages = pages
         self._cors = cors
         self._measures = Measures(metrics)
@@ -95,19 +102,23 @@ class App:
     async def _serve(self, request: Request, label: "_Label") -> Answer:
         if not request.path.startswith(API_PREFIX):
             return await self._page(request, label)
+        if request.path.endswith(signin.PATH) and self._is_sign_in(request, label):
+            if request.method == "OPTIONS":
+                return 204, [(b"allow", signin.ALLOW)], b""  # and none for other origins
+            return await self._sign_in.serve(request)
         if request.method == "OPTIONS":  # what a path allows is public: it stands in the OpenAPI document
             return self._options(request, self._find(request, label)[0])
         try:
             methods, raw = self._find(request, label)
         except (ApiError, MalformedPercent):
-            self._authenticator.authenticate(request.header(b"authorization"))
+            await self._authenticate(request, None)
             raise
         route = methods.get(request.method)
         if route is None and request.method == "HEAD":
             route = methods.get("GET")
         endpoint = self._endpoints[id(route)] if route is not None else None
         if endpoint is None or not endpoint.open or b"authorization" in request.headers:
-            self._authenticator.authenticate(request.header(b"authorization"))
+            await self._authenticate(request, endpoint)
         if endpoint is None:
             raise method_not_allowed(_allow(methods))
         label.route = endpoint.route.label
@@ -115,6 +126,25 @@ class App:
         if request.has_body:
             body = await self._body(request, endpoint)
         return await endpoint.serve(request, raw, body)
+
+    async def _authenticate(self, request: Request, endpoint: Endpoint | None) -> None:
+        token = self._authenticator.begin(request)
+        if token is None:
+            return
+        seconds = DEADLINE
+        if endpoint is not None:
+            with suppress(ApiError):  # a deadline that is none is refused once it is known who asks
+                seconds = endpoint.seconds(request)
+        await self._authenticator.exchange(request, token, seconds)
+        if endpoint is not None and endpoint.open:
+            request.credential = ""  # the token in the body is what such a method goes by, not the scopes of this one
+
+    def _is_sign_in(self, request: Request, label: "_Label") -> bool:
+        version, path = self._versions.resolve(request.path, request.header(b"api-version"))
+        if path != signin.PATH:
+            return False
+        label.headers, label.route = version.headers_at(path), f"{API_PREFIX}{version.name}{path}"
+        return True
 
     def _find(self, request: Request, label: "_Label") -> tuple[Mapping[str, Route], list[str]]:
         version, path = self._versions.resolve(request.path, request.header(b"api-version"))

@@ -13,7 +13,8 @@ _VARY: Final = (b"vary", b"Origin")
 
 
 class Cors:
-    """`*` among the origins allows any. Credentials are bearer headers, so no cookie is ever let in."""
+    """`*` among the origins allows any. Another origin's credential is a bearer header: the cookie is for this one's own
+    pages, so credentials are never allowed here."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._any = "*" in origins

@@ -21,7 +21,7 @@ Answer = tuple[int, Headers, bytes]
 _EMPTY: Final = "google.protobuf.Empty"
 _JSON: Final = (b"content-type", b"application/json")
 _REVALIDATE: Final = (b"cache-control", b"private, no-cache")
-_VARY: Final = (b"vary", b"Authorization, API-Version")
+_VARY: Final = (b"vary", b"Authorization, Cookie, API-Version")
 _PLAIN_HEADERS: Final[Headers] = [_JSON, NO_STORE]
 
 
@@ -81,8 +81,7 @@ class Endpoint:
         call = self._available()
         extras, demanded = self._extras(request)
         message = self._binder.bind(raw, request.query, body, extras)
-        seconds = request.timeout()
-        seconds = self._deadline if seconds is None else min(seconds, self._longest)
+        seconds = self.seconds(request) - request.spent
         departure = self._departures.watch(request.receive)
         try:
             data = await call(message, seconds, request.metadata(self._new_trace))
@@ -97,6 +96,11 @@ class Endpoint:
         finally:
             self._departures.leave(departure)
         return self._answer(request, data)
+
+    def seconds(self, request: Request) -> float:
+        """The deadline of a request. Raises ApiError for a `Request-Timeout` that is none."""
+        asked = request.timeout()
+        return self._deadline if asked is None else min(asked, self._longest)
 
     def _available(self) -> UnaryCall:
         method = self.route.method

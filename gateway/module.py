@@ -14,6 +14,8 @@ from gateway.departure import Departures
 from gateway.endpoint import Endpoint
 from gateway.pages import Pages
 from gateway.readiness import Readiness
+from gateway.sessions import AUTHENTICATE_PATH, SERVICE, TTL, Issue, Sessions
+from gateway.signin import CookieSignIn
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from gateway.transcoding.codec import Codec, load_codec
@@ -49,10 +51,12 @@ def build(
     random_bytes: Callable[[int], bytes],
     schema: Schema | None = None,
     codec: Codec | None = None,
+    issue: Issue | None = None,
     retirements: Mapping[str, Retirement] | None = None,
 ) -> Gateway:
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
-    API that `schema` has is served, those named in `retirements` as deprecated.
+    API that `schema` has is served, those named in `retirements` as deprecated. Session tokens are accepted where the
+    sessions service is among the upstreams and `issue` signs caller tokens.
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
@@ -80,6 +84,10 @@ def build(
                 default=config.deadline.default,
                 new_trace=new_trace,
             )
+    sessions = None
+    authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
+    if authenticate is not None and issue is not None:
+        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl))
     readiness = Readiness(deployed, _services(schema), clock)
 
     def document() -> bytes:
@@ -88,7 +96,14 @@ def build(
     app = App(
         versions=versions,
         endpoints=endpoints,
-        authenticator=Authenticator(verifier),
+        authenticator=Authenticator(verifier, sessions, clock, new_trace),
+        sign_in=CookieSignIn(
+            sessions,
+            clock,
+            new_trace,
+            max_body=config.gateway.max_body,
+            body_seconds=config.gateway.body_timeout,
+        ),
         pages=Pages(readiness, metrics.registry, document, lambda: docs_page(document())),
         cors=Cors(config.gateway.cors_origins),
         metrics=metrics,

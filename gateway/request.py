@@ -24,18 +24,37 @@ _TRACESTATE_LENGTH: Final = 512
 
 
 class Request:
-    """`headers` holds the last of each name: no header that matters here may be repeated."""
+    """`headers` holds the last of each name: no header that matters here may be repeated, but for cookies.
 
-    __slots__ = ("headers", "method", "path", "query", "receive", "request_id")
+    `credential` is the `authorization` that goes along with the call, empty until who calls is known; `spent` are the
+    seconds of the deadline that finding out has taken.
+    """
+
+    __slots__ = (
+        "_named",
+        "all_headers",
+        "credential",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "receive",
+        "request_id",
+        "spent",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, new_id: Callable[[], str]) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["raw_path"].decode("latin-1")
         self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.all_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(self.all_headers)
         self.receive = receive
         given = self.header(b"x-request-id")
         self.request_id = given if given and _sane(given) else new_id()
+        self.credential = ""
+        self.spent = 0.0
+        self._named: tuple[tuple[str, str], ...] | None = None
 
     def header(self, name: bytes) -> str:
         """The value of a header by its name in lower case, "" when it was not sent."""
@@ -63,20 +82,20 @@ class Request:
         return seconds
 
     def metadata(self, new_trace: Callable[[], str]) -> tuple[tuple[str, str], ...]:
-        """What goes along with the call; `new_trace` makes a `traceparent` where none came (W3C Trace Context)."""
-        made = [("x-request-id", self.request_id)]
-        authorization = self.headers.get(b"authorization")
-        if authorization is not None:
-            made.append(("authorization", authorization.decode("latin-1")))
+        """What goes along with a call; `new_trace` makes a `traceparent` where none came (W3C Trace Context)."""
+        if self._named is None:  # the calls of one request are of one trace
+            self._named = (("x-request-id", self.request_id), *self._trace(new_trace))
+        return (("authorization", self.credential), *self._named) if self.credential else self._named
+
+    def _trace(self, new_trace: Callable[[], str]) -> tuple[tuple[str, str], ...]:
         trace = self.header(b"traceparent")
-        if trace and _TRACEPARENT.fullmatch(trace) and not _NO_IDS.search(trace):
-            made.append(("traceparent", trace))
-            state = self.header(b"tracestate")
-            if state and len(state) <= _TRACESTATE_LENGTH and state.isascii() and state.isprintable():
-                made.append(("tracestate", state))
-        else:  # a trace of its own; one that is malformed is begun anew, and its state is dropped (§3.3 of the standard)
-            made.append(("traceparent", new_trace()))
-        return tuple(made)
+        if not trace or not _TRACEPARENT.fullmatch(trace) or _NO_IDS.search(trace):
+            # A trace of its own; one that is malformed is begun anew, and its state is dropped (§3.3 of the standard).
+            return (("traceparent", new_trace()),)
+        state = self.header(b"tracestate")
+        if state and len(state) <= _TRACESTATE_LENGTH and state.isascii() and state.isprintable():
+            return ("traceparent", trace), ("tracestate", state)
+        return (("traceparent", trace),)
 
     def check_media_type(self) -> None:
         """Raises ApiError (415) unless the body is said to be JSON in UTF-8, unencoded."""

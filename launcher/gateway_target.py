@@ -2,6 +2,7 @@
 
 import random
 
+from chassis.auth.tokens import Grant, mint
 from chassis.channel import Client
 from gateway.module import build
 from gateway.server import GatewayServer
@@ -31,8 +32,13 @@ class GatewayTarget:
             metrics=process.metrics,
             upstreams={name: ServiceUpstream(self._client(name), credential) for name in deployed(process.config)},
             random_bytes=process.random_bytes,
+            issue=self._issue if process.keys.signing is not None else None,
         )
         await server.start(gateway)
+
+    def _issue(self, grant: Grant) -> str:
+        process = self._process
+        return mint(process.keys, process.config.auth, grant, process.clock.now())
 
     def _client(self, service: str) -> Client:
         process = self._process

@@ -19,6 +19,9 @@ from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
+from tests.support.valkey import own_valkey, valkey, valkey_server
+
+__all__ = ["own_valkey", "valkey", "valkey_server"]
 
 TOKEN = "Bearer good"
 

@@ -1,0 +1,130 @@
+"""Gateways before the real sessions service (SQLite and Valkey, behind the real server chain) and a device service that
+keeps what it was told."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from chassis.api.validation import compile_validator
+from chassis.auth import keys, tokens
+from chassis.auth.tokens import ALL_SCOPES, Grant
+from chassis.auth.verifier import Verifier
+from chassis.clock import SystemClock
+from chassis.config import Auth, Config, Deadline, Gateway, Grpc
+from chassis.context import Caller
+from chassis.health import SERVING
+from chassis.interceptors.admission import Gate
+from chassis.interceptors.server import ServerChain
+from chassis.server import GrpcServer
+from chassis.telemetry.metrics import Metrics
+from gateway.module import build
+from gateway.server import GatewayServer
+from tests.integration.gateway.conftest import MAX_BODY, upstream
+from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
+from tests.integration.sessions.conftest import Sessions, opened, replica
+
+PATIENT = {"request-timeout": "10s"}
+"""The longest deadline there is: a busy machine is no failure of what these tests are about."""
+
+
+class SignedIn:
+    """The parts of a deployment with `len(urls)` gateways."""
+
+    def __init__(
+        self,
+        held: keys.KeySet,
+        sessions: Sessions,
+        server: GrpcServer,
+        devices: FakeDevices,
+        device_server: DeviceServer,
+    ) -> None:
+        self.keys = held
+        self.sessions = sessions
+        self.server = server
+        self.devices = devices
+        self.device_server = device_server
+        self.urls: list[str] = []
+        self.clients: list[httpx.AsyncClient] = []
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self.clients[0]
+
+    def caller(self, tenant: str = "acme", *scopes: str) -> dict[str, str]:
+        """Headers with a caller token."""
+        grant = Grant(tenant, "backend", scopes or ALL_SCOPES)
+        return {"authorization": f"Bearer {tokens.mint(self.keys, Auth(), grant, SystemClock().now())}"}
+
+    async def sign_in(self, user: str = "ada", *scopes: str, tenant: str = "acme", **more: Any) -> tuple[str, str]:
+        """A session's id and its token, made by a backend over REST."""
+        session = {"userId": user, "scopes": scopes or ["devices:write"], **more}
+        answer = await self.http.post("/api/sessions", json=session, headers=self.caller(tenant))
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        return made["session"]["sessionId"], made["token"]
+
+    async def revoke(self, session_id: str, client: httpx.AsyncClient | None = None) -> None:
+        answer = await (client or self.http).delete(f"/api/sessions/{session_id}", headers=self.caller())
+        assert answer.status_code == 204, answer.text
+
+    def seen(self) -> Caller:
+        """Who the device service was told that its last caller is."""
+        authorization = str(self.devices.metadata[-1]["authorization"])
+        return tokens.verify(authorization.removeprefix("Bearer "), self.keys, Auth(), SystemClock().now())
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncIterator[SignedIn]:
+    clock = SystemClock()
+    held = keys.load_or_create(folder / "keys.json", os.urandom)
+    devices = FakeDevices()
+    async with AsyncExitStack() as running:
+        store = await running.enter_async_context(opened(folder / "sessions.db"))
+        sessions = await running.enter_async_context(replica(store, valkey_url, clock))
+        gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
+        server = GrpcServer(
+            [sessions.module],
+            ServerChain(gate, Metrics(), compile_validator),
+            Grpc(),
+            host="127.0.0.1",
+            port=0,
+            setting="BAS_SESSIONS_PORT",
+        )
+        await server.start()
+        running.push_async_callback(server.stop)
+        server.health.set_all(SERVING)
+        device_server = await running.enter_async_context(serve_devices(devices))
+        made = SignedIn(held, sessions, server, devices, device_server)
+        for _ in range(gateways):
+            metrics = Metrics()
+            config = Config(gateway=Gateway(port=0, max_body=MAX_BODY * 64, cors_origins=("https://app.example",)))
+            listening = GatewayServer(config.gateway)
+            await listening.start(
+                build(
+                    config,
+                    clock=clock,
+                    verifier=Verifier(held, Auth(), clock),
+                    metrics=metrics,
+                    upstreams={
+                        "devices": upstream(device_server.port, metrics),
+                        "sessions": upstream(server.port, metrics),
+                    },
+                    random_bytes=os.urandom,
+                    issue=lambda grant: tokens.mint(held, Auth(), grant, clock.now()),
+                )
+            )
+            running.push_async_callback(listening.stop)
+            url = f"http://127.0.0.1:{listening.port}"
+            client = httpx.AsyncClient(base_url=url, timeout=10, headers=PATIENT)
+            running.push_async_callback(client.aclose)
+            made.urls.append(url)
+            made.clients.append(client)
+        yield made
