@@ -138,7 +138,11 @@ async def test_the_curl_lines_of_the_readme(up: Platform) -> None:
     assert "INVALID_ARGUMENT" in answers
     assert '"total":1' in answers
     assert "Boiler 7b" in answers
-    assert answers.rstrip().endswith("204")
+    assert "\n204\n" in answers
+    signed_in, revoked, refused = answers.rstrip().splitlines()[-3:]
+    assert '"devices":[]' in signed_in
+    assert '"revokedCount":1' in revoked
+    assert "SESSION_INVALID" in refused or "TOKEN_INVALID" in refused
 
 
 @pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl")
