@@ -23,12 +23,17 @@ def docs_page(document: bytes) -> bytes:
         f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>{''.join(by_tag[tag['name']])}"
         for tag in api["tags"]
     )
+    schemes = "".join(
+        f"<li><code>{escape(name)}</code>: {escape(scheme['description'])}</li>"
+        for name, scheme in api["components"]["securitySchemes"].items()
+    )
     title = escape(api["info"]["title"])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} API</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>{title} API</h1><p>{escape(api['info']['description'])} "
-        f'The same for programs: <a href="/openapi.json">openapi.json</a>.</p>{sections}</body></html>'
+        f'The same for programs: <a href="/openapi.json">openapi.json</a>.</p><h2>Credentials</h2><p>One of:</p>'
+        f"<ul>{schemes}</ul>{sections}</body></html>"
     ).encode()
 
 

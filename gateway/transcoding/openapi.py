@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.transcoding.binding import Binder
+from gateway.transcoding.credentials import ANY, OPTIONAL, SCHEMES, cookie_paths
 from gateway.transcoding.jsonschema import message_schemas, reference, value_schema
 from gateway.transcoding.routes import Route
 from gateway.transcoding.schema import Field, Kind, Message, Schema
 from gateway.transcoding.template import DOUBLE_STAR
 
 _EMPTY: Final = "google.protobuf.Empty"
-_BEARER: Final = "callerToken"
+_SESSIONS: Final = "sessions"
 
 _PROBLEM: Final = {
     "type": "object",
@@ -49,6 +50,7 @@ def openapi_document(schema: Schema, routes: Iterable[tuple[Route, Binder]], ret
     gone = frozenset(retired)
     used = {name for route, _ in made for name in (route.method.request, route.method.response) if name != _EMPTY}
     services = {route.method.full_service: route.method.service for route, _ in made}
+    with_sessions = {route.version for route, _ in made if route.method.service == _SESSIONS}
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -58,11 +60,11 @@ def openapi_document(schema: Schema, routes: Iterable[tuple[Route, Binder]], ret
             "`API-Version` then names it, v2 without.",
         },
         "servers": [{"url": "/"}],
-        "security": [{_BEARER: []}],
+        "security": ANY,
         "tags": [{"name": service, "description": schema.services.get(full, "")} for full, service in services.items()],
-        "paths": _paths(schema, made, gone),
+        "paths": _paths(schema, made, gone) | cookie_paths(sorted(with_sessions)),
         "components": {
-            "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": SCHEMES,
             "schemas": {"Problem": _PROBLEM, **message_schemas(schema, used)},
             "parameters": {
                 key: {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
@@ -120,7 +122,7 @@ def _operation(schema: Schema, route: Route, binder: Binder, variables: list[str
     if body is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
     if method.policy.credential:
-        operation["security"] = [{_BEARER: []}, {}]
+        operation["security"] = OPTIONAL
     return operation
 
 

@@ -91,7 +91,7 @@ async def test_if_none_match(http: httpx.AsyncClient, boiler: devices_pb2.Device
         assert answer.status_code == 304, value
         assert answer.content == b""
         assert answer.headers["etag"] == '"5"'
-        assert answer.headers["vary"] == "Authorization, API-Version"
+        assert answer.headers["vary"] == "Authorization, Cookie, API-Version"
     changed = await http.get("/api/v2/devices/d1", headers={"if-none-match": '"4"'})
     assert changed.status_code == 200
 

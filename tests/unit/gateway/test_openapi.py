@@ -98,3 +98,22 @@ def test_the_page_lists_every_operation_and_loads_nothing(api: Any) -> None:
     assert page.count("<details>") == len(operations(api))
     assert "/api/v2/devices/{device_id}:heartbeat" in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//|<script|@import|url\(""", page)
+
+
+def test_the_credentials_and_the_cookie_are_described(api: Any) -> None:
+    schemes = api["components"]["securitySchemes"]
+    assert {name: each["type"] for name, each in schemes.items()} == {
+        "callerToken": "http",
+        "sessionToken": "http",
+        "sessionCookie": "apiKey",
+    }
+    assert (schemes["sessionCookie"]["in"], schemes["sessionCookie"]["name"]) == ("cookie", "bas_session")
+    assert api["security"] == [{name: []} for name in schemes]
+    assert set(api["paths"]["/api/v2/sessions:cookie"]) == {"post", "delete"}
+    page = docs_page(json.dumps(api).encode()).decode()
+    assert "/api/v2/sessions:cookie" in page
+    assert all(f"<code>{name}</code>" in page for name in schemes)
+
+
+def test_without_sessions_there_is_no_cookie(shapes: Shapes) -> None:
+    assert not any("cookie" in path for path in document(shapes.schema, shapes.codec)["paths"])
