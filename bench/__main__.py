@@ -10,12 +10,24 @@ from pathlib import Path
 
 import uvloop
 
-from bench import devices, parts
+from bench import devices, identity, parts
 from bench.platform import platform
 from bench.report import Report
 from bench.startup import startup
 
-PARTS = ("configuration", "validation", "wiring", "cache", "store", "firestore", "startup", "grpc", "rest", "writes")
+PARTS = (
+    "configuration",
+    "validation",
+    "wiring",
+    "cache",
+    "store",
+    "firestore",
+    "startup",
+    "grpc",
+    "rest",
+    "writes",
+    "identity",
+)
 
 
 async def run(chosen: set[str], *, quick: bool) -> Report:
@@ -39,7 +51,12 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
             from bench.firestore import firestore  # noqa: PLC0415 - the client library takes a second to import
 
             await firestore(report, folder, quick=quick)
-        doors = {"grpc": devices.grpc_reads, "rest": devices.rest_reads, "writes": devices.writes_and_lists}
+        doors = {
+            "grpc": devices.grpc_reads,
+            "rest": devices.rest_reads,
+            "writes": devices.writes_and_lists,
+            "identity": identity.sessions_and_users,
+        }
         if chosen & set(doors):
             budget = devices.Budget(seconds=1.0 if quick else 4.0, devices=5_000 if quick else 20_000)
             size = len(devices.device("d1").SerializeToString()) + 60

@@ -100,7 +100,7 @@ async def grpc_reads(place: Platform, report: Report, budget: Budget) -> Result:
         0.7,
         note=f"turns {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
     )
-    await _half(report, "GetDevice hit, gRPC", hit, hits.rate, 5.0, budget, (place.devices,))
+    await half(report, "GetDevice hit, gRPC", hit, hits.rate, 5.0, budget, (place.devices,))
 
     cold = count(_HOT)
     missed = budget.devices - _HOT
@@ -116,7 +116,7 @@ async def grpc_reads(place: Platform, report: Report, budget: Budget) -> Result:
         "GetDevice miss, gRPC, 64 callers",
         (place.devices,),
     )
-    await _half(
+    await half(
         report, "GetDevice miss, gRPC", miss, misses.rate, 50.0, Budget(seconds, budget.devices), (place.devices,)
     )
     await get.close()
@@ -159,7 +159,7 @@ async def rest_reads(place: Platform, report: Report, budget: Budget) -> None:
         1.5,
         note=f"turns {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
     )
-    await _half(report, "GET device hit, REST", read, reads.rate, 5.0, budget, (place.gateway, place.devices))
+    await half(report, "GET device hit, REST", read, reads.rate, 5.0, budget, (place.gateway, place.devices))
 
     get = GrpcCaller(place.grpc_port, _SERVICE + "GetDevice", place.metadata, channels=1)
     direct_request = get_request("d0")
@@ -213,12 +213,12 @@ async def writes_and_lists(place: Platform, report: Report, budget: Budget) -> N
         most = await measured(
             closed(call, callers=_CALLERS, seconds=budget.seconds), report, f"{name}, 64 callers", (place.devices,)
         )
-        await _half(report, name, call, most.rate, limit, budget, (place.devices,))
+        await half(report, name, call, most.rate, limit, budget, (place.devices,))
     for caller in (create, listing, counting, beating):
         await caller.close()
 
 
-async def _half(
+async def half(
     report: Report, name: str, call: Call, most: float, limit: float, budget: Budget, servers: tuple[Server, ...]
 ) -> None:
     title = f"{name}, half of the most ({most / 2:.0f}/s)"

@@ -35,7 +35,7 @@ _EMULATOR: Final = "FIRESTORE_EMULATOR_HOST"
 _STORED: Final = 400
 _PAGE: Final = 50
 _CALLERS: Final = 8
-_TURNS: Final = 5
+_TURNS: Final = 3
 _LATENCY: Final = "20ms"
 _NEVER_SEEN: Final = Filter("status", Op.EQ, "DEVICE_STATUS_NEVER_SEEN")
 Act = Callable[[int], Awaitable[object]]
@@ -47,7 +47,7 @@ async def firestore(report: Report, folder: Path, *, quick: bool) -> None:
         await _cpu(report, store, library, share=0.2 if quick else 1.0)
     async with _stand_in(folder, _LATENCY) as address, _both(address) as (store, _):
         await _seed(store)
-        await _latency(report, store, seconds=1.0 if quick else 3.0)
+        await _latency(report, store, seconds=1.0 if quick else 2.0)
 
 
 def _pairs(store: FirestoreStore, library: AsyncClient) -> list[tuple[str, int, Act, Act]]:

@@ -24,15 +24,20 @@ class Platform:
     """Addresses, a token, and the processes whose CPU is counted."""
 
     grpc_port: int
+    sessions_port: int
+    users_port: int
     http_port: int
     echo_port: int
     baseline_port: int
     token: str
     devices: Server
+    sessions: Server
+    users: Server
     gateway: Server
     echo: Server
     baseline: Server
     folder: Path
+    cache_url: str
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -44,35 +49,44 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
     """Start everything, wait until it answers, and stop it all."""
     valkey = EmbeddedValkey(folder / "valkey")
     await valkey.start()
-    ports = [free_port() for _ in range(6)]
+    ports = [free_port() for _ in range(10)]
     env = {
         "BAS_DATA_DIR": str(folder),
         "BAS_REDIS_URL": valkey.url,
         "BAS_DEVICES_PORT": str(ports[0]),
         "BAS_DEVICES_METRICS_PORT": str(ports[1]),
         "BAS_GATEWAY_PORT": str(ports[2]),
-        "BAS_GATEWAY_SERVICES": "devices",
+        "BAS_SESSIONS_PORT": str(ports[6]),
+        "BAS_SESSIONS_METRICS_PORT": str(ports[7]),
+        "BAS_USERS_PORT": str(ports[8]),
+        "BAS_USERS_METRICS_PORT": str(ports[9]),
         "BAS_LIMITS_RATE": "1000000",
         "BAS_LIMITS_BURST": "1000000",
     }
     log = folder / "bench.log"
     servers = {
         "devices": start("devices", "launcher.main", "serve", "devices", env=env, log=log),
+        "sessions": start("sessions", "launcher.main", "serve", "sessions", env=env, log=log),
+        "users": start("users", "launcher.main", "serve", "users", env=env, log=log),
         "gateway": start("gateway", "launcher.main", "serve", "gateway", env=env, log=log),
         "echo": start("echo", "bench.baselines.echo", str(ports[3]), str(echo_size), env={}, log=log),
         "baseline": start("baseline", "bench.baselines.rest", str(ports[4]), f"127.0.0.1:{ports[0]}", env={}, log=log),
     }
     try:
-        for name, port in (("devices", ports[0]), ("gateway", ports[2]), ("echo", ports[3]), ("baseline", ports[4])):
-            await listening(port, servers[name])
+        listeners = {"devices": 0, "gateway": 2, "echo": 3, "baseline": 4, "sessions": 6, "users": 8}
+        for name, at in listeners.items():
+            await listening(ports[at], servers[name])
         yield Platform(
             grpc_port=ports[0],
+            sessions_port=ports[6],
+            users_port=ports[8],
             http_port=ports[2],
             echo_port=ports[3],
             baseline_port=ports[4],
             # The keys are there once the servers are.
             token=_token(env),
             folder=folder,
+            cache_url=valkey.url,
             **servers,
         )
     finally:
