@@ -7,16 +7,22 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint gen bench lock clean install
+.PHONY: help up test test-firestore lint gen bench lock clean install
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 up: $(STAMPS)/runtime ## start the whole platform here; Ctrl-C stops it
 	@exec $(BIN)/bas up
 
 test: $(STAMPS)/dev ## run the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-firestore: $(STAMPS)/dev ## conformance and end-to-end on a real Firestore: see docs/firestore.md
+	@if [ -z "$$FIRESTORE_EMULATOR_HOST$$FIRESTORE_TEST_DATABASE" ]; then \
+	  echo "Say where: FIRESTORE_EMULATOR_HOST=host:port for an emulator, or FIRESTORE_TEST_DATABASE=project/database for a" \
+	    "database of its own, which is emptied, with credentials and firestore.indexes.json deployed" >&2; exit 2; fi
+	@$(BIN)/python -m pytest -q -k firestore tests/conformance/store/test_firestore.py tests/e2e
 
 lint: $(STAMPS)/dev ## ruff, mypy --strict, import rules, buf lint and breaking, generated code up to date
 	@$(BIN)/ruff check .

@@ -115,7 +115,9 @@ async def test_a_killed_valkey_changes_no_answer(up: Platform, caller: httpx.Asy
         assert answer.status_code == 200, answer.text
         renamed = await caller.patch("/api/devices/d1", json={"displayName": f"name {number}"})
         assert renamed.status_code == 200, renamed.text
-        assert (await caller.get("/api/devices/d1")).json()["displayName"] == f"name {number}"
+        answer = await caller.get("/api/devices/d1")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["displayName"] == f"name {number}"
         await asyncio.sleep(0.02)
     await eventually(lambda: up.parts().get("valkey", killed) != killed, "another valkey", within=20)
     assert (await caller.get("/api/devices/d1")).json()["displayName"] == "name 49"

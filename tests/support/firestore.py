@@ -45,6 +45,20 @@ async def client_of(address: str, project: str = "test", database: str | None = 
         await client._firestore_api.transport.close()
 
 
+async def empty(project: str, database: str, *collections: str) -> None:
+    """Delete all documents of the collections, wherever they are in the database."""
+    client = AsyncClient(project=project, database=database)
+    try:
+        for collection in collections:
+            while found := [each async for each in client.collection_group(collection).limit(300).stream()]:
+                batch = client.batch()
+                for each in found:
+                    batch.delete(each.reference)
+                await batch.commit()
+    finally:
+        await client._firestore_api.transport.close()
+
+
 @pytest.fixture
 async def firestore_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FirestoreServer]:
     """A server of project `test`, database `(default)`, automatic indexes only; FIRESTORE_EMULATOR_HOST names it."""

@@ -1,7 +1,7 @@
 """The stores that the same tests run on, as settings of a platform: a file, and Firestore.
 
 Firestore is the stand-in as a process of its own, with the indexes that are deployed and no others; or what
-FIRESTORE_EMULATOR_HOST names; or, with Google's credentials, the database of BAS_TEST_FIRESTORE (`project/database`).
+FIRESTORE_EMULATOR_HOST names; or, with Google's credentials, the database of FIRESTORE_TEST_DATABASE (`project/database`).
 See `make test-firestore`.
 """
 
@@ -27,7 +27,7 @@ _START_BOUND: Final = 20.0
 
 def is_stand_in() -> bool:
     """Whether the tests bring their own server, so that faults can be had from it."""
-    return not (os.environ.get(EMULATOR) or os.environ.get("BAS_TEST_FIRESTORE"))
+    return not (os.environ.get(EMULATOR) or os.environ.get("FIRESTORE_TEST_DATABASE"))
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def stand_in(*options: str, place: str = _PLACE) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def firestore_settings() -> Iterator[Mapping[str, str]]:
     """Settings that lead to one Firestore for all tests of this process: each works as tenants of its own."""
-    place = os.environ.get("BAS_TEST_FIRESTORE", _PLACE)
+    place = os.environ.get("FIRESTORE_TEST_DATABASE", _PLACE)
     settings = {"BAS_STORE_URL": f"firestore://{place}"}
     if not is_stand_in():
         yield settings

@@ -1,8 +1,9 @@
 """The suite over the Firestore store: the real client over a real socket, bare, measured, and with a database that fails
 the first attempt of every call.
 
-The server is the stand-in with nothing but the indexes that the suite's schema declares, or, where FIRESTORE_EMULATOR_HOST
-names one, that emulator, with a project of its own for each test.
+The server is the stand-in with nothing but the indexes that the suite's schema declares; or, where FIRESTORE_EMULATOR_HOST
+names one, that emulator, with a project of its own for each test; or the database of FIRESTORE_TEST_DATABASE
+(`project/database`), which every test empties (`make test-firestore`).
 """
 
 import os
@@ -26,10 +27,12 @@ from tests.conformance.store.model import AgainstModel
 from tests.conformance.store.queries import Queries
 from tests.conformance.store.values import Values
 from tests.firestore_server import FirestoreServer, faults
+from tests.support.firestore import empty
 from tests.support.firestore_thread import serving_apart
 
 BUDGET = Store(read_timeout=Seconds(30), write_timeout=Seconds(30))
 EMULATOR = os.environ.get("FIRESTORE_EMULATOR_HOST")
+PLACE = os.environ.get("FIRESTORE_TEST_DATABASE")
 
 
 def stutter(server: FirestoreServer) -> None:
@@ -54,7 +57,7 @@ def stutter(server: FirestoreServer) -> None:
 
 @pytest.fixture(params=["bare", "instrumented", "stuttering"])
 def way(request: pytest.FixtureRequest) -> str:
-    if EMULATOR and request.param == "stuttering":
+    if (EMULATOR or PLACE) and request.param == "stuttering":
         pytest.skip("only the stand-in fails on demand")
     return str(request.param)
 
@@ -70,14 +73,19 @@ def server(way: str) -> Iterator[str]:
 class OverFirestore(Conformance):
     @pytest.fixture
     def backend(self, server: str, way: str, monkeypatch: pytest.MonkeyPatch) -> Backend:
-        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", EMULATOR or server)
-        project = f"test-{secrets.token_hex(6)}" if EMULATOR else "test"
+        if not PLACE:
+            monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", EMULATOR or server)
+        own = f"test-{secrets.token_hex(6)}" if EMULATOR else "test"
+        project, _, database = (PLACE or f"{own}/(default)").partition("/")
+        full = [PLACE]
 
         async def opening(schema: Schema) -> DocumentStore:
             clock = SystemClock()
             store = await FirestoreStore.open(
-                project, "(default)", schema, clock=clock, budget=BUDGET, random_bytes=secrets.token_bytes
+                project, database, schema, clock=clock, budget=BUDGET, random_bytes=secrets.token_bytes
             )
+            if full.pop() if full else None:
+                await empty(project, database, "things", "things2", *SCHEMA.ttl_fields)
             return InstrumentedStore(store, Metrics(), clock) if way == "instrumented" else store
 
         return Backend(opening)
