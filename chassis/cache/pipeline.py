@@ -265,9 +265,10 @@ class PipelinedConnection:
 
 
 def _run_id(info: "Reply | BaseException") -> str | None:
-    """`run_id` of INFO's answer; None where it is forbidden: resources that need it are then not cached."""
+    """`run_id` of INFO's answer, its first 64 random bits: it is a part of many keys, whose memory it takes. None where it
+    is forbidden: resources that need it are then not cached."""
     if isinstance(info, bytes):
         for line in info.splitlines():
             if line.startswith(b"run_id:"):
-                return line[7:].decode()
+                return line[7:23].decode()
     return None
