@@ -1,8 +1,11 @@
 """Sessions and users: AuthenticateSession and GetUser, hit and miss, by gRPC and through the gateway, and what a cached
 session takes of the cache's memory."""
 
+import time
+from contextlib import suppress
 from itertools import count
 
+import grpc.aio
 from redis.asyncio import Redis
 
 from bas.sessions.v2 import sessions_pb2
@@ -88,6 +91,7 @@ async def _authentications(place: Platform, report: Report, budget: Budget, toke
         (place.sessions,),
     )
     await half(report, "AuthenticateSession hit, gRPC", hit, most.rate, 5.0, budget, (place.sessions,))
+    await _refusals(report, caller, tokens[:_HOT])
     await caller.close()
 
     door = HttpCaller(place.http_port)
@@ -105,6 +109,23 @@ async def _authentications(place: Platform, report: Report, budget: Budget, toke
     )
     await half(report, "GET device with a session token, REST", read, most.rate, 10.0, budget, servers)
     door.close()
+
+
+async def _refusals(report: Report, caller: GrpcCaller, tokens: list[str]) -> None:
+    """Whether the time of a refusal tells a session that exists (with a wrong secret) from one that does not. In turns,
+    each token shown once, so that nothing is cached of it."""
+    taken: dict[str, list[float]] = {"exists": [], "does not exist": []}
+    for index, token in enumerate(tokens):
+        _, session_id, secret = token.split("_", 2)
+        wrong = secret[:-1] + ("A" if secret[-1] != "A" else "B")
+        for kind, shown in (("exists", session_id), ("does not exist", f"{index:04}{session_id[4:]}")):
+            request = sessions.AuthenticateSessionRequest(token=f"bas_{shown}_{wrong}").SerializeToString()
+            begun = time.perf_counter()
+            with suppress(grpc.aio.AioRpcError):
+                await caller.call(0, request)
+            taken[kind].append(time.perf_counter() - begun)
+    quick, slow = (sorted(times)[len(times) // 4] for times in taken.values())
+    report.tells("refusal of a token, exists / does not exist, p25", quick / slow, "x", note=f"{slow * 1e3:.2f} ms")
 
 
 async def _users(place: Platform, report: Report, budget: Budget) -> None:
