@@ -1,0 +1,92 @@
+"""The cells: every RPC, with every check that concerns it, on both wires."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from chassis import policies
+from tests.isolation import checks
+from tests.isolation.cases import CASES, NOT_IDS
+from tests.isolation.checks import Rpc
+from tests.isolation.credentials import REFUSED
+from tests.isolation.descriptors import has, lacking, methods, naming_fields
+from tests.isolation.world import WIRES, World
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    kind: str
+    rpc: str
+    wire: str
+    run: Callable[[World, Rpc], Awaitable[None]]
+
+    def __str__(self) -> str:
+        return f"{self.rpc}-{self.wire}-{self.kind}"
+
+    async def check(self, world: World) -> None:
+        await self.run(world, Rpc(self.rpc, methods()[self.rpc], world.wire(self.wire)))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """All refusals of one RPC on one wire: nothing comes of them, so they share their tenants."""
+
+    rpc: str
+    wire: str
+
+    def __str__(self) -> str:
+        return f"{self.rpc}-{self.wire}-refusals"
+
+    def cells(self) -> list[tuple[str, str]]:
+        scopes = lacking(methods()[self.rpc])
+        return [*(("credential", kind) for kind in REFUSED), *(("scope", scope) for scope in scopes)]
+
+    async def check(self, world: World) -> None:
+        rpc = Rpc(self.rpc, methods()[self.rpc], world.wire(self.wire))
+        owners = await world.tenants(rpc.service, a="own", b="own")
+        for about, what in self.cells():
+            refuses = checks.refuses_the_credential if about == "credential" else checks.refuses_the_scope
+            try:
+                await refuses(world, rpc, owners, what)
+            except AssertionError as failure:
+                raise AssertionError(f"{about} {what!r}: {failure}") from failure
+
+
+def refusals() -> list[Refusals]:
+    return [Refusals(name, wire) for name in CASES for wire in WIRES if name in methods()]
+
+
+def cells() -> list[Cell]:
+    found = methods()
+    return [
+        Cell(kind, name, wire, run)
+        for name in CASES
+        if name in found
+        for wire in WIRES
+        for kind, run in _cells(name, found[name], wire)
+    ]
+
+
+def _cells(name: str, method: MethodDescriptor, wire: str) -> Iterator[tuple[str, Callable[..., Awaitable[None]]]]:
+    policy = policies.of_method(method)
+    yield "granted", checks.serves_with_its_scope
+    yield "smuggled in headers", partial(checks.makes_no_difference, smuggle=checks.in_headers)
+    if wire == "grpc":
+        yield "smuggled in unknown fields", partial(checks.makes_no_difference, smuggle=checks.in_unknown_fields)
+    else:
+        yield "smuggled in query", partial(checks.refuses_a_hint, smuggle=checks.in_query)
+        if checks.has_body(method):
+            yield "smuggled in body", partial(checks.refuses_a_hint, smuggle=checks.in_members)
+    for path, field in naming_fields(method.input_type):
+        if field not in NOT_IDS:
+            yield f"foreign {path}", partial(checks.hides_what_is_foreign, path=path)
+    if has(method, "page_token"):
+        yield "foreign cursor", checks.binds_its_cursors
+    for written in CASES[name].shows:
+        yield f"shows {written!r}", partial(checks.shows_its_own, written=written)
+    if policy.idempotency_field:
+        yield "foreign request id", checks.keeps_answers_apart
+    if policy.credential is policies.Credential.SESSION_TOKEN:
+        yield "foreign session", checks.refuses_a_strangers_token

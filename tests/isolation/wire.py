@@ -1,0 +1,220 @@
+"""One request over gRPC or HTTP, and all that its sender can see of the answer."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import grpc
+from google.api import annotations_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from chassis import policies
+from tests.isolation.deployment import Deployment
+
+Headers = Sequence[tuple[str, str]]
+
+_REQUEST_ID: Final = ("x-request-id", "the-same")
+"""Named by the sender, so that answers to the same request are the same."""
+_SECONDS: Final = 10.0
+_MADE: Final = frozenset({"etag", "token", "next_page_token", "session_id", "next_interval"})
+"""Fields whose values the platform makes: no two answers have the same."""
+_TIMESTAMP: Final = "google.protobuf.Timestamp"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`code` is the canonical name (`OK`), `reason` the stable one; `refusal` is every byte of an answer that is not
+    OK, `response` the message of one that is."""
+
+    code: str
+    reason: str = ""
+    refusal: bytes = b""
+    response: Message | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.code == "OK"
+
+    def contains(self, text: str) -> bool:
+        raw = self.refusal if self.response is None else self.response.SerializeToString()
+        return text.encode() in raw
+
+    def alike(self, **hidden: str) -> "tuple[str, str, bytes]":
+        """The answer with the values in `hidden` blanked, and without what is different in any two answers."""
+        raw = self.refusal
+        if self.response is not None:
+            raw = scrubbed(self.response).SerializeToString(deterministic=True)
+        for name in hidden.values():
+            raw = raw.replace(name.encode(), b"?" * len(name.encode()))
+        return self.code, self.reason, raw
+
+    def made(self) -> set[str]:
+        """The values that the platform made for this answer."""
+        return set() if self.response is None else set(_made(self.response))
+
+
+def scrubbed(message: Message, *, times: bool = True) -> Message:
+    """A copy without what the platform makes; or only without the time of a count."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _scrub(copy, times=times)
+    return copy
+
+
+def _scrub(message: Message, *, times: bool) -> None:
+    for field, value in message.ListFields():
+        made = times and (field.name in _MADE or _is_time(field))
+        if made or field.name == "as_of":
+            message.ClearField(field.name)
+        else:
+            for each in _messages(field, value):
+                _scrub(each, times=times)
+
+
+def _made(message: Message) -> list[str]:
+    found = []
+    for field, value in message.ListFields():
+        if field.name in _MADE and isinstance(value, str):
+            found.append(value)
+        for each in _messages(field, value):
+            found += _made(each)
+    return found
+
+
+def _messages(field: FieldDescriptor, value: Any) -> list[Message]:
+    if field.message_type is None or _is_time(field):
+        return []
+    if field.message_type.GetOptions().map_entry:
+        return [each for each in value.values() if isinstance(each, Message)]
+    return list(value) if field.is_repeated else [value]
+
+
+def _is_time(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == _TIMESTAMP
+
+
+@dataclass(frozen=True, slots=True)
+class Smuggled:
+    """What comes along with a request beside its fields. `body` is appended to the bytes of a message, `members` are
+    added to a JSON body, `query` to a query string."""
+
+    headers: Headers = ()
+    body: bytes = b""
+    members: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING: Final = Smuggled()
+
+
+class Wire(Protocol):
+    name: str
+
+    async def call(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> Answer: ...
+
+
+class OverGrpc:
+    """Straight to the service."""
+
+    name = "grpc"
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._channels = deployment.channels
+
+    async def call(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> Answer:
+        streams = method.client_streaming or method.server_streaming
+        assert not streams, "teach tests/isolation/wire.py streams"
+        send: Any = self._channels[service_of(method)].unary_unary(policies.path(method))
+        metadata = (*credential, _REQUEST_ID, *smuggled.headers)
+        try:
+            raw = await send(request.SerializeToString() + smuggled.body, metadata=metadata, timeout=_SECONDS)
+        except grpc.aio.AioRpcError as failure:
+            trailers = sorted((key, value) for key, value in failure.trailing_metadata() or ())
+            seen = repr((failure.details(), trailers)).encode()
+            return Answer(failure.code().name, _reason(dict(trailers)), seen)
+        return Answer("OK", response=GetMessageClass(method.output_type).FromString(raw))
+
+
+class OverHttp:
+    """Through the gateway."""
+
+    name = "rest"
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._http = deployment.http
+
+    async def call(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> Answer:
+        asked = transcoded(method, request)
+        body = None if asked.body is None else asked.body | dict(smuggled.members)
+        answer = await self._http.request(
+            asked.verb,
+            asked.path,
+            params=[*asked.query, *smuggled.query] or None,
+            json=body,
+            headers=[*credential, _REQUEST_ID, ("request-timeout", f"{_SECONDS:g}s"), *smuggled.headers],
+        )
+        if answer.status_code >= 400:
+            told = answer.json()
+            headers = sorted((key, value) for key, value in answer.headers.items() if key != "date")
+            return Answer(str(answer.status_code), told["code"], repr((headers, answer.text)).encode())
+        response = GetMessageClass(method.output_type)()
+        if answer.content:
+            json_format.Parse(answer.content, response)
+        return Answer("OK", response=response)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of an RPC as HTTP has it; `body` is None where the rule has none."""
+
+    verb: str
+    path: str
+    query: list[tuple[str, str]]
+    body: dict[str, Any] | None
+
+
+def transcoded(method: MethodDescriptor, request: Message) -> Asked:
+    """By the method's `google.api.http` rule."""
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern")
+    tree = json_format.MessageToDict(request, preserving_proto_field_name=True)
+    path = re.sub(r"\{([^}]+)\}", lambda found: quote(_taken(tree, found[1]), safe=""), getattr(rule, verb))
+    made = Asked(verb.upper(), path, [], None)
+    if rule.body == "*":
+        return replace(made, body=tree)
+    if rule.body:
+        made = replace(made, body=tree.pop(rule.body, {}))
+    return replace(made, query=[(name, str(value)) for name, value in tree.items()])
+
+
+def _taken(tree: dict[str, Any], path: str) -> str:
+    *holders, name = path.split(".")
+    for holder in holders:
+        tree = tree[holder]
+    return str(tree.pop(name))
+
+
+def service_of(method: MethodDescriptor) -> str:
+    """`bas.devices.v2.DeviceService` → `devices`."""
+    return str(method.containing_service.full_name).split(".")[1]
+
+
+def _reason(trailers: dict[str, Any]) -> str:
+    info = ErrorInfo()
+    for detail in Status.FromString(trailers.get("grpc-status-details-bin", b"")).details:
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
