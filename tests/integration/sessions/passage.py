@@ -25,7 +25,7 @@ class Passage:
         self._open.set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._connected, self._path)
+        self._server = await asyncio.start_unix_server(self._accepted, self._path)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -34,16 +34,18 @@ class Passage:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: the one that asyncio would make complains when it is cancelled.
+        task = asyncio.create_task(self._connected(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._open.wait()
             far_reader, far_writer = await asyncio.open_unix_connection(self._target)
         except OSError:
             writer.close()
-            self._tasks.discard(task)
             return
         ways = [
             asyncio.create_task(self._pass(reader, far_writer)),
@@ -57,7 +59,6 @@ class Passage:
             await asyncio.gather(*ways, return_exceptions=True)
             writer.close()
             far_writer.close()
-            self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
