@@ -94,7 +94,7 @@ class Session(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The id of the session. Made when left out of a create. 1 to 128 of `A-Z a-z 0-9 . _ ~ -`."""
+    """The id of the session. Always made, never chosen: a create that names one is INVALID_ARGUMENT."""
     user_id: _builtins.str
     """The user whose session it is."""
     device_id: _builtins.str

@@ -38,7 +38,7 @@ class Session(Message[_SessionFields]):
 
     Attributes:
         session_id:
-            The id of the session. Made when left out of a create. 1 to 128 of `A-Z a-z 0-9 . _ ~ -`.
+            The id of the session. Always made, never chosen: a create that names one is INVALID_ARGUMENT.
 
             ```proto
             string session_id = 1;
