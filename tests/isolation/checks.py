@@ -60,7 +60,7 @@ class Rpc:
 async def refuses_the_credential(world: World, rpc: Rpc, owners: list[Owned], kind: str) -> None:
     """Refused before any store is asked. A session token alone is enough where the RPC says so."""
     own, other = owners
-    credential = bad(world.deployment, kind, own.tenant, other.tenant)
+    credential = bad(world.deployment, kind, own, other.tenant)
     asked = world.deployment.asked()
     answer = await rpc.wire.call(rpc.method, rpc.case.request(own), credential)
     if kind == "no credential" and rpc.by_session:

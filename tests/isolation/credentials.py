@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chassis.auth import tokens
 from chassis.auth.tokens import ALL_SCOPES, Grant
 from chassis.clock import SystemClock
+from tests.isolation.cases import Owned
 from tests.isolation.deployment import Deployment
 from tests.isolation.wire import Headers
 
@@ -22,6 +23,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "malformed": "TOKEN_INVALID",
     "cut": "TOKEN_INVALID",
     "expired": "TOKEN_EXPIRED",
+    "session token": "TOKEN_INVALID",
     "wrong audience": "TOKEN_INVALID",
     "wrong issuer": "TOKEN_INVALID",
     "foreign key": "TOKEN_INVALID",
@@ -31,7 +33,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "two tenants": "TOKEN_INVALID",
     "tenant put in": "TOKEN_INVALID",
 }
-"""Kind of bad credential → what it is refused with."""
+"""Kind of bad credential → what a service refuses it with. The gateway takes session tokens."""
 
 
 def bearer(deployment: Deployment, tenant: str, *scopes: str) -> Headers:
@@ -41,8 +43,9 @@ def bearer(deployment: Deployment, tenant: str, *scopes: str) -> Headers:
     return _as_header(tokens.mint(deployment.keys, deployment.auth, grant, SystemClock().now()))
 
 
-def bad(deployment: Deployment, kind: str, tenant: str, other: str) -> Headers:
-    """A credential of that kind, good for `tenant` but for one thing; `other` is a tenant that exists as well."""
+def bad(deployment: Deployment, kind: str, own: Owned, other: str) -> Headers:
+    """A credential of that kind, good for the tenant but for one thing; `other` is a tenant that exists as well."""
+    tenant = own.tenant
     now = SystemClock().now()
     good = tokens.mint(deployment.keys, deployment.auth, Grant(tenant, "me"), now)
     if kind == "no credential":
@@ -52,7 +55,12 @@ def bad(deployment: Deployment, kind: str, tenant: str, other: str) -> Headers:
     if kind == "expired":
         early = now - timedelta(hours=2)
         return _as_header(tokens.mint(deployment.keys, deployment.auth, Grant(tenant, "me", ttl=60.0), early))
-    altered = {"malformed": "a.b.c", "cut": good[:-8], "tenant put in": _altered(good, tenant=other)}
+    altered = {
+        "malformed": "a.b.c",
+        "session token": own.token or "bas_none_of_these",
+        "cut": good[:-8],
+        "tenant put in": _altered(good, tenant=other),
+    }
     return _as_header(altered.get(kind) or _signed(deployment, kind, good, other))
 
 

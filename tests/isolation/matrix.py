@@ -41,7 +41,8 @@ class Refusals:
 
     def cells(self) -> list[tuple[str, str]]:
         scopes = lacking(methods()[self.rpc])
-        return [*(("credential", kind) for kind in REFUSED), *(("scope", scope) for scope in scopes)]
+        kinds = [kind for kind in REFUSED if self.wire == "grpc" or kind != "session token"]
+        return [*(("credential", kind) for kind in kinds), *(("scope", scope) for scope in scopes)]
 
     async def check(self, world: World) -> None:
         rpc = Rpc(self.rpc, methods()[self.rpc], world.wire(self.wire))
