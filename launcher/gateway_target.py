@@ -1,6 +1,8 @@
 """The gateway as a part of a process: a channel to each service of this release, and the HTTP server."""
 
+import logging
 import random
+from typing import Final
 
 from chassis.auth.tokens import Grant, mint
 from chassis.channel import Client
@@ -10,6 +12,8 @@ from gateway.upstream import ServiceUpstream
 from launcher.probe_credential import ProbeCredential
 from launcher.process import Process
 from launcher.targets import GATEWAY, address_of, deployed
+
+_LOG: Final = logging.getLogger("bas.gateway")
 
 
 class GatewayTarget:
@@ -24,6 +28,8 @@ class GatewayTarget:
     async def start(self) -> None:
         process = self._process
         self._server = server = GatewayServer(process.config.gateway)
+        if process.keys.signing is None:
+            _LOG.warning("session tokens are not accepted: the key file that BAS_AUTH_KEYS names has no private key")
         credential = ProbeCredential(process.keys, process.config.auth, process.clock)
         gateway = build(
             process.config,

@@ -77,6 +77,18 @@ async def test_details_pass_through_in_json_names(running: Running, http: httpx.
     assert (await http.post("/api/v2/devices", json={})).json()["metadata"] == {"scope": "devices:write"}
 
 
+async def test_a_deployment_without_sessions_knows_no_session(running: Running) -> None:
+    async with running.client() as anonymous:
+        del anonymous.headers["authorization"]
+        answer = await anonymous.get("/api/devices", headers={"authorization": "Bearer bas_s1_secret"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "TOKEN_INVALID")
+        answer = await anonymous.get("/api/devices", headers={"cookie": "bas_session=bas_s1_secret"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "TOKEN_MISSING")
+        answer = await anonymous.post("/api/sessions:cookie", json={"token": "bas_s1_secret"})
+        assert answer.status_code == 501
+        assert (await anonymous.delete("/api/sessions:cookie")).status_code == 204
+
+
 async def test_no_credential(running: Running, http: httpx.AsyncClient) -> None:
     for method, path in (("GET", "/api/v2/devices/d1"), ("GET", "/api/v2/nothing"), ("PUT", "/api/devices")):
         async with httpx.AsyncClient(base_url=running.url) as anonymous:
