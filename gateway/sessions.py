@@ -26,6 +26,8 @@ MOST_BYTES: Final = 8 * 1024
 """A longer token is refused before anybody is asked about it."""
 TTL: Final = 60.0
 """Seconds for which a caller token is good. It is used for half of them."""
+_LEAST: Final = 5.0
+"""The times in a token are whole seconds: one for fewer than these might be over while it is still used."""
 _TOKENS: Final = 10_000
 """Caller tokens kept, of the sessions seen last."""
 _LONGEST: Final = policies.of_method(AUTHENTICATE).max_deadline or 1.0
@@ -87,7 +89,8 @@ class Sessions:
         now = self._clock.monotonic()
         issued = self._issued.get(key)
         if issued is None or now >= issued[0]:
-            ttl = max(1.0, min(self._ttl, session.expire_time.seconds - self._clock.now().timestamp()))
+            left = session.expire_time.seconds - self._clock.now().timestamp()
+            ttl = min(self._ttl, max(left, _LEAST))
             grant = Grant(answer.tenant, session.user_id, tuple(scopes.split()), ttl, session.session_id)
             issued = self._issued[key] = now + ttl / 2, f"Bearer {self._issue(grant)}"
             if len(self._issued) > _TOKENS:

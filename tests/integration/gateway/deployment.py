@@ -2,7 +2,7 @@
 keeps what it was told."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,12 @@ class SignedIn:
 
     def seen(self) -> Caller:
         """Who the device service was told that its last caller is."""
-        authorization = str(self.devices.metadata[-1]["authorization"])
-        return tokens.verify(authorization.removeprefix("Bearer "), self.keys, Auth(), SystemClock().now())
+        return self.said_by(self.devices.metadata[-1])
+
+    def said_by(self, metadata: Mapping[str, str | bytes]) -> Caller:
+        """The caller that the metadata of a call names."""
+        token = str(metadata["authorization"]).removeprefix("Bearer ")
+        return tokens.verify(token, self.keys, Auth(), SystemClock().now())
 
 
 def bearer(token: str) -> dict[str, str]:
