@@ -92,7 +92,7 @@ async def test_slow_commands_go_through_redis_py(valkey: Valkey) -> None:
     client = open_cache(config.Redis(url=valkey.url, op_timeout=GENEROUS), Metrics())
     try:
         await client.get("k")
-        assert (await client.command("INFO", "server"))["run_id"] .startswith(client.epoch)
+        assert (await client.command("INFO", "server"))["run_id"].startswith(client.epoch)
         with pytest.raises(RuntimeError, match="unknown command"):
             await client.command("NONSENSE")
     finally:
