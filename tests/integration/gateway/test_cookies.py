@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
-from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway import crosssite
 from gateway.request import Request
@@ -15,10 +15,21 @@ from tests.support.valkey import Valkey
 PATHS = ("/api/sessions:cookie", "/api/v2/sessions:cookie")
 
 
-@pytest.fixture
-async def signed(tmp_path: Path, valkey: Valkey) -> AsyncIterator[SignedIn]:
-    async with deployment(tmp_path, valkey.url) as made:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> AsyncIterator[SignedIn]:
+    async with deployment(tmp_path_factory.mktemp("cookies"), valkey_server.url) as made:
         yield made
+
+
+@pytest.fixture
+def signed(shared: SignedIn) -> SignedIn:
+    """The deployment of the module, with no device and a client that has no cookie."""
+    shared.devices.reset()
+    shared.http.cookies.clear()
+    return shared
 
 
 def with_cookie(token: str, **headers: str) -> dict[str, str]:
