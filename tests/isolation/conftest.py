@@ -11,6 +11,10 @@ from tests.support.valkey import Valkey
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(valkey_server: Valkey, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(
+    request: pytest.FixtureRequest, valkey_server: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    label = request.path.stem.replace("_", "-")
+    valkey_server.command("FLUSHALL")
     async with deployed(tmp_path_factory.mktemp("isolation"), valkey_server.url) as deployment:
-        yield World(deployment)
+        yield World(deployment, label)

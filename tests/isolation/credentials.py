@@ -40,7 +40,7 @@ def bearer(deployment: Deployment, tenant: str, *scopes: str) -> Headers:
     """A good one; with everything, unless scopes are named (`""`: none)."""
     granted = tuple(filter(None, scopes)) if scopes else ALL_SCOPES
     grant = Grant(tenant, "me", granted)
-    return _as_header(tokens.mint(deployment.keys, deployment.auth, grant, SystemClock().now()))
+    return as_bearer(tokens.mint(deployment.keys, deployment.auth, grant, SystemClock().now()))
 
 
 def bad(deployment: Deployment, kind: str, own: Owned, other: str) -> Headers:
@@ -54,14 +54,14 @@ def bad(deployment: Deployment, kind: str, own: Owned, other: str) -> Headers:
         return (("authorization", f"Basic {good}"),)
     if kind == "expired":
         early = now - timedelta(hours=2)
-        return _as_header(tokens.mint(deployment.keys, deployment.auth, Grant(tenant, "me", ttl=60.0), early))
+        return as_bearer(tokens.mint(deployment.keys, deployment.auth, Grant(tenant, "me", ttl=60.0), early))
     altered = {
         "malformed": "a.b.c",
         "session token": own.token or "bas_none_of_these",
         "cut": good[:-8],
         "tenant put in": _altered(good, tenant=other),
     }
-    return _as_header(altered.get(kind) or _signed(deployment, kind, good, other))
+    return as_bearer(altered.get(kind) or _signed(deployment, kind, good, other))
 
 
 def _signed(deployment: Deployment, kind: str, good: str, other: str) -> str:
@@ -100,5 +100,5 @@ def _encoded(part: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
 
 
-def _as_header(token: str) -> Headers:
+def as_bearer(token: str) -> Headers:
     return (("authorization", f"Bearer {token}"),)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import httpx
@@ -17,6 +17,7 @@ import httpx
 from chassis.api.validation import compile_validator
 from chassis.auth import keys
 from chassis.auth.keys import KeySet
+from chassis.auth.tokens import mint
 from chassis.auth.verifier import Verifier
 from chassis.cache.client import open_cache
 from chassis.channel import Client
@@ -181,13 +182,14 @@ class _Building:
 
     async def gateway(self) -> httpx.AsyncClient:
         real = SystemClock()
-        gateway: Any = build_gateway(
+        gateway = build_gateway(
             self._config,
             clock=real,
             verifier=Verifier(self._held, Auth(), real),
             metrics=Metrics(),
             upstreams={name: ServiceUpstream(self._client(server)) for name, server in self.servers.items()},
             random_bytes=os.urandom,
+            issue=lambda grant: mint(self._held, Auth(), grant, real.now()),
         )
         server = GatewayServer(self._config.gateway)
         await server.start(gateway)

@@ -77,6 +77,8 @@ def _cells(name: str, method: MethodDescriptor, wire: str) -> Iterator[tuple[str
     if wire == "grpc":
         yield "smuggled in unknown fields", partial(checks.makes_no_difference, smuggle=checks.in_unknown_fields)
     else:
+        yield "by session", checks.takes_a_session
+        yield "by a weak session", checks.refuses_a_weak_session
         yield "smuggled in query", partial(checks.refuses_a_hint, smuggle=checks.in_query)
         if checks.has_body(method):
             yield "smuggled in body", partial(checks.refuses_a_hint, smuggle=checks.in_members)

@@ -15,13 +15,14 @@ from chassis import context, peers
 from chassis.api.paging import Listing
 from chassis.auth import tokens
 from chassis.auth.keys import KeySet
-from chassis.auth.tokens import expand
+from chassis.auth.tokens import Grant, expand
 from chassis.config import Auth
 from chassis.context import Caller
 from chassis.errors import ApiError, Code
 from chassis.interceptors import admission, server
 from chassis.store import requests
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
+from gateway.sessions import Sessions
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from services.devices.store import DeviceStore
@@ -101,6 +102,7 @@ _admit = Authenticator._admit
 _some = Cleanup.some
 _from_query = Binder._from_query
 _message = BodyChecker.message
+_exchange = Sessions.exchange
 _credentials = peers._Credentials.__call__
 
 
@@ -216,6 +218,21 @@ def _one_tenant(self: Any, tenant: str, scope: str) -> Any:
     return _credentials(self, first, scope)
 
 
+async def _by_user(self: Sessions, token: str, seconds: float, metadata: Any) -> str:
+    """The caller tokens of sessions are remembered by the user's name."""
+    held: dict[str, str] = self.__dict__.setdefault("held", {})
+    user = (await self.authenticate(token, seconds, metadata)).session.user_id
+    if user not in held:
+        held[user] = await _exchange(self, token, seconds, metadata)
+    return held[user]
+
+
+async def _as_maker(self: Sessions, token: str, seconds: float, metadata: Any) -> str:
+    """A session may do everything."""
+    answer = await self.authenticate(token, seconds, metadata)
+    return f"Bearer {self._issue(Grant(answer.tenant, answer.session.user_id))}"
+
+
 Patch = tuple[Any, str, Any]
 
 LATE: Final[dict[str, tuple[str, Patch]]] = {
@@ -239,6 +256,8 @@ LATE: Final[dict[str, tuple[str, Patch]]] = {
     "a peer's tenant": (
         "UserService.DeleteUser-grpc-smuggled in headers", (peers._Credentials, "__call__", _one_tenant)
     ),
+    "sessions by user": ("DeviceService.ListDevices-rest-by session", (Sessions, "exchange", _by_user)),
+    "sessions for all": ("UserService.GetUser-rest-by a weak session", (Sessions, "exchange", _as_maker)),
     "any query": ("DeviceService.GetDevice-rest-smuggled in query", (Binder, "_from_query", _any_query)),
     "any member": ("DeviceService.CreateDevice-rest-smuggled in body", (BodyChecker, "message", _any_member)),
 }  # fmt: skip
@@ -302,7 +321,7 @@ async def test_a_deployment_with_the_bug_is_caught(
     if patch is not None:
         monkeypatch.setattr(*patch)
     async with deployed(tmp_path, valkey_server.url, faults) as deployment:
-        world = World(deployment)
+        world = World(deployment, f"bug-{list(EARLY).index(bug)}")
         for cell in cells:
             with _noticed(cell, bug):
                 await _cell(cell).check(world)

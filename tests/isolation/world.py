@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 
 from bas.devices.v2.devices_service_pb2 import BatchCreateDevicesResponse
-from bas.sessions.v2.sessions_service_pb2 import CreateSessionResponse
+from bas.sessions.v2.sessions_pb2 import Session
+from bas.sessions.v2.sessions_service_pb2 import CreateSessionRequest, CreateSessionResponse
 from bas.users.v2.users_pb2 import User
 from tests.isolation.cases import STOCK, VIEW, Owned
 from tests.isolation.credentials import bearer
@@ -21,27 +22,42 @@ WIRES = ("grpc", "rest")
 
 @dataclass(slots=True)
 class World:
+    """`label` is in the names of all tenants: deployments share a cache server, and may not share a tenant."""
+
     deployment: Deployment
+    label: str
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _credentials: dict[tuple[str, ...], Headers] = field(default_factory=dict)
 
     def wire(self, name: str) -> Wire:
         return OverGrpc(self.deployment) if name == "grpc" else OverHttp(self.deployment)
 
     def bearer(self, own: Owned, *scopes: str) -> Headers:
-        return bearer(self.deployment, own.tenant, *scopes)
+        wanted = (own.tenant, *scopes)
+        if wanted not in self._credentials:
+            self._credentials[wanted] = bearer(self.deployment, *wanted)
+        return self._credentials[wanted]
+
+    async def session(self, own: Owned, *scopes: str) -> str:
+        """The token of a new session with those scopes, of a user whom no check is about."""
+        request = CreateSessionRequest(session=Session(user_id="visitor", scopes=scopes))
+        answer = await OverGrpc(self.deployment).call(takes(request), request, self.bearer(own))
+        assert isinstance(answer.response, CreateSessionResponse), answer
+        return str(answer.response.token)
 
     async def tenants(self, service: str, **prefixes: str) -> list[Owned]:
         """One new tenant for each name, with the stock of that service under the given prefix; without a prefix, with
         nothing. Names are of one length, and in nothing else."""
         number = next(self._numbers)
-        made = [Owned(f"tenant-{name}-{number:05}", prefix) for name, prefix in prefixes.items()]
+        made = [Owned(f"tenant-{name}-{self.label}-{number:05}", prefix) for name, prefix in prefixes.items()]
         await asyncio.gather(*(self._stock(service, own) for own in made if own.prefix))
         return made
 
     async def view(self, service: str, own: Owned) -> list[Answer]:
         """What the tenant sees of what it keeps."""
         wire, credential = OverGrpc(self.deployment), self.bearer(own)
-        return [await wire.call(takes(request), request, credential) for request in VIEW[service](own)]
+        asked = VIEW[service](own)
+        return await asyncio.gather(*(wire.call(takes(request), request, credential) for request in asked))
 
     async def unchanged(self, service: str, own: Owned) -> list[bytes | Message]:
         """The view for a comparison with a later one of the same tenant: whatever may not change meanwhile."""
