@@ -203,11 +203,11 @@ async def writes_and_lists(place: Platform, report: Report, budget: Budget) -> N
         request = rpc.HeartbeatRequest(device_id=f"d{beats % _HOT}", boot_id="b", sequence=beats)
         await beating.call(number, request.SerializeToString())
 
-    rows: tuple[tuple[str, Call, float], ...] = (
+    rows: tuple[tuple[str, Call, float | None], ...] = (
         ("CreateDevice, gRPC", new, 70.0),
         ("ListDevices first page of 50, gRPC", pages, 10.0),
         ("CountDevices, gRPC", counts, 10.0),
-        ("Heartbeat, gRPC", beat, 5.0),
+        ("Heartbeat, gRPC", beat, None),
     )
     for name, call, limit in rows:
         most = await measured(
@@ -219,13 +219,17 @@ async def writes_and_lists(place: Platform, report: Report, budget: Budget) -> N
 
 
 async def half(
-    report: Report, name: str, call: Call, most: float, limit: float, budget: Budget, servers: tuple[Server, ...]
+    report: Report, name: str, call: Call, most: float, limit: float | None, budget: Budget, servers: tuple[Server, ...]
 ) -> None:
+    """The p99 (ms) at half of the most that went through; `limit` None where the mission sets none."""
     title = f"{name}, half of the most ({most / 2:.0f}/s)"
     result = await measured(paced(call, rate=most / 2, seconds=budget.seconds), None, title, servers)
     note = f"p50 {result.percentile(0.5) * 1e3:.2f} ms"
     note += f"; {result.errors} ERRORS" if result.errors else ""
-    report.below(f"{title}, p99", result.percentile(0.99) * 1e3, limit, note=note)
+    if limit is None:
+        report.tells(f"{title}, p99", result.percentile(0.99) * 1e3, "ms", note)
+    else:
+        report.below(f"{title}, p99", result.percentile(0.99) * 1e3, limit, note=note)
 
 
 Scenario = Callable[[Platform, Report, Budget], Awaitable[object]]

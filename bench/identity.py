@@ -23,6 +23,7 @@ _USERS = "/bas.users.v2.UserService/"
 _CALLERS = 64
 _HOT = 200
 _COLD = 10_000
+_REFUSED = 400
 
 
 async def sessions_and_users(place: Platform, report: Report, budget: Budget) -> None:
@@ -91,7 +92,7 @@ async def _authentications(place: Platform, report: Report, budget: Budget, toke
         (place.sessions,),
     )
     await half(report, "AuthenticateSession hit, gRPC", hit, most.rate, 5.0, budget, (place.sessions,))
-    await _refusals(report, caller, tokens[:_HOT])
+    await _refusals(place, report, caller)
     await caller.close()
 
     door = HttpCaller(place.http_port)
@@ -107,22 +108,26 @@ async def _authentications(place: Platform, report: Report, budget: Budget, toke
         "GET device with a session token, REST, 64 callers",
         servers,
     )
-    await half(report, "GET device with a session token, REST", read, most.rate, 10.0, budget, servers)
+    await half(report, "GET device with a session token, REST", read, most.rate, None, budget, servers)
     door.close()
 
 
-async def _refusals(report: Report, caller: GrpcCaller, tokens: list[str]) -> None:
+async def _refusals(place: Platform, report: Report, caller: GrpcCaller) -> None:
     """Whether the time of a refusal tells a session that exists (with a wrong secret) from one that does not. In turns,
-    each token shown once, so that nothing is cached of it."""
+    each session new and its id shown once, so that nothing is cached of it."""
+    create = GrpcCaller(place.sessions_port, _SESSIONS + "CreateSession", place.metadata)
+    request = sessions.CreateSessionRequest(session=sessions_pb2.Session(user_id="u")).SerializeToString()
+    tokens = [sessions.CreateSessionResponse.FromString(await create.call(0, request)).token for _ in range(_REFUSED)]
+    await create.close()
     taken: dict[str, list[float]] = {"exists": [], "does not exist": []}
     for index, token in enumerate(tokens):
         _, session_id, secret = token.split("_", 2)
         wrong = secret[:-1] + ("A" if secret[-1] != "A" else "B")
         for kind, shown in (("exists", session_id), ("does not exist", f"{index:04}{session_id[4:]}")):
-            request = sessions.AuthenticateSessionRequest(token=f"bas_{shown}_{wrong}").SerializeToString()
+            shown_token = sessions.AuthenticateSessionRequest(token=f"bas_{shown}_{wrong}").SerializeToString()
             begun = time.perf_counter()
             with suppress(grpc.aio.AioRpcError):
-                await caller.call(0, request)
+                await caller.call(0, shown_token)
             taken[kind].append(time.perf_counter() - begun)
     quick, slow = (sorted(times)[len(times) // 4] for times in taken.values())
     report.tells("refusal of a token, exists / does not exist, p25", quick / slow, "x", note=f"{slow * 1e3:.2f} ms")

@@ -1,6 +1,7 @@
 """The server chain through a real server: each layer, in each of the four call shapes."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -80,14 +81,14 @@ async def test_one_calls_context_is_not_anothers(running: Running) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a/b"])
-async def test_an_absent_or_odd_request_id_is_replaced_and_told(running: Running, given: str) -> None:
-    metadata = running.bearer() + ((("x-request-id", given),) if given else ())
-    call = running.unary()("x", metadata=metadata)
-    await call
-    told = dict(await call.trailing_metadata())["x-request-id"]
-    assert told != given
+async def test_an_absent_or_odd_request_id_is_replaced_and_told_in_an_error(running: Running, given: str) -> None:
+    named = (("x-request-id", given),) if given else ()
+    await running.unary()("x", metadata=running.bearer() + named)
     assert running.echo.calls[0] is not None
-    assert running.echo.calls[0].request_id == told
+    assert re.fullmatch(r"[0-9a-f]{32}", running.echo.calls[0].request_id)
+    refusal = running.unary()("x", metadata=named)
+    await refused(refusal)
+    assert re.fullmatch(r"[0-9a-f]{32}", str(dict(await refusal.trailing_metadata())["x-request-id"]))
 
 
 async def test_an_error_names_the_request(running: Running, shape: str) -> None:
