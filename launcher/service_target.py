@@ -1,6 +1,5 @@
 """One service as a part of a process: store, cache, module, gRPC server and metrics port."""
 
-import importlib
 import random
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,14 +8,15 @@ from chassis.api.validation import compile_validator
 from chassis.cache.client import open_cache
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
-from chassis.module import Parts, ServiceSpec
+from chassis.module import Parts
 from chassis.peers import ServicePeers
 from chassis.runtime import Services
 from chassis.server import GrpcServer
 from chassis.store.factory import open_store
 from chassis.telemetry.exposition import Exposition
 from launcher.process import Process
-from launcher.targets import SERVICES, address_of, endpoint, metrics_port
+from launcher.specs import spec_of
+from launcher.targets import address_of, endpoint, metrics_port
 
 
 class ServiceTarget:
@@ -47,7 +47,7 @@ class ServiceTarget:
         await exposition.start()
         started.push_async_callback(exposition.stop)
 
-        spec = self._spec()
+        spec = spec_of(self.name)
         store = await open_store(
             config.store,
             Path(config.data.dir),
@@ -92,9 +92,3 @@ class ServiceTarget:
         services = Services(self.name, [module], server, clock=process.clock, random=random.random)
         await services.start()
         started.push_async_callback(services.stop)
-
-    def _spec(self) -> ServiceSpec:
-        spec = importlib.import_module(SERVICES[self.name]).SPEC
-        if not isinstance(spec, ServiceSpec):
-            raise TypeError(f"{SERVICES[self.name]}.SPEC is not a ServiceSpec")
-        return spec

@@ -1,7 +1,6 @@
 """`bas store`: moving documents from one store to another, and the indexes that Firestore needs."""
 
 import asyncio
-import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ import click
 from chassis.clock import Clock, SystemClock
 from chassis.config import Config, ConfigError, Seconds, load
 from chassis.errors import ApiError
-from chassis.module import ServiceSpec
 from chassis.store.copy import CopyRefused, Tally, copy
 from chassis.store.factory import NothingToCopy, open_copy_end
 from chassis.store.port import Schema
 from launcher.failure import Failure, misuse
+from launcher.specs import spec_of
 from launcher.targets import SERVICES
 
 _PATIENCE = Seconds(60)
@@ -91,10 +90,7 @@ def indexes_command() -> None:
 
 def schema_of(service: str) -> Schema:
     """What the service declares of its store."""
-    spec = importlib.import_module(SERVICES[service]).SPEC
-    if not isinstance(spec, ServiceSpec):
-        raise TypeError(f"{SERVICES[service]}.SPEC is not a ServiceSpec")
-    return spec.schema
+    return spec_of(service).schema
 
 
 async def _copy(
