@@ -62,6 +62,12 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
         await woken
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for this clock. Who works with a real thread or socket may not have come back to it yet: wait for
+        that before the next `advance`, or what it would have slept through is not counted."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)
+
     async def advance(self, seconds: float) -> None:
         """Move both hands forward and let everything that becomes due run, in order."""
         target = self._monotonic + seconds

@@ -21,10 +21,6 @@ def translated(failure: sqlite3.Error) -> ApiError:
     return StoreUnavailable(f"The store's file cannot be read or written ({_name(failure)}).")
 
 
-def is_full(failure: sqlite3.Error) -> bool:
-    return isinstance(translated(failure), StoreFull)
-
-
 def is_corrupt(failure: sqlite3.Error) -> bool:
     return isinstance(translated(failure), StoreCorrupt)
 

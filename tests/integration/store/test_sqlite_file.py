@@ -267,16 +267,24 @@ async def test_the_store_removes_what_has_expired_by_itself(tmp_path: Path) -> N
     async def left() -> int:
         return await store.count(Query("t", "passing"))
 
+    async def swept() -> None:
+        """The sweep works on a real thread: only once it sleeps again has the next step of the clock a meaning."""
+        await eventually(lambda: clock.sleepers == 1, "the sweep sleeps")
+
     # A sweep that fails is made up for by the next.
+    await swept()
     with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
         await clock.advance(INTERVAL + 1)
+        await swept()
         blocker.execute("ROLLBACK")
     assert await left() == 2 * BATCH + 11
     await clock.advance(INTERVAL)
     await eventually(lambda: _is(left, BATCH + 11), "the first batch")
+    await swept()
     await clock.advance(PAUSE)
     await eventually(lambda: _is(left, 11), "the second")
+    await swept()
     await clock.advance(PAUSE)
     await eventually(lambda: _is(left, 1), "the rest")
     await store.close()
