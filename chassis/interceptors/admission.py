@@ -85,7 +85,7 @@ def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
         if isinstance(request_id, str) and _sane(request_id):
             progress.request_id = request_id
         else:
-            # An error tells it. A success does not: trailers that differ from call to call cost a tenth of a cached read.
+            # An error tells it. A success does not: on each call it would be a trailer that no compression helps.
             request_id = progress.request_id = random_bytes(16).hex()
         left = allowed(rpc.time_remaining())
         deadline = None
