@@ -12,7 +12,7 @@ from chassis.auth import keys, tokens
 from chassis.auth.keys import KeySet
 from chassis.auth.tokens import Grant
 from chassis.auth.verifier import Verifier
-from chassis.clock import SystemClock
+from chassis.clock import Clock, SystemClock
 from chassis.config import Auth, Deadline, Grpc, Seconds
 from chassis.errors import ApiError, invalid_field
 from chassis.health import SERVING
@@ -84,9 +84,16 @@ async def refused(call: Any) -> ApiError:
 
 
 def make_server(
-    servicer: echo.Echo, held: KeySet, metrics: Metrics, *, config: Grpc, host: str = "127.0.0.1", port: int = 0
+    servicer: echo.Echo,
+    held: KeySet,
+    metrics: Metrics,
+    *,
+    config: Grpc,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    clock: Clock | None = None,
 ) -> GrpcServer:
-    clock = SystemClock()
+    clock = clock or SystemClock()
     gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
     chain = ServerChain(gate, metrics, lambda _descriptor: refuse_bad)
     module = ServiceModule("echo", echo.DESCRIPTOR, servicer)

@@ -11,10 +11,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 from chassis import context
 from chassis.auth import tokens
+from chassis.auth.keys import KeySet
 from chassis.auth.tokens import Grant
-from chassis.clock import SystemClock
+from chassis.clock import FakeClock, SystemClock
+from chassis.config import Grpc
 from chassis.errors import ApiError, Code, Violation, invalid_argument, not_found, unavailable
-from tests.integration.chassis.conftest import Running, refused, words
+from chassis.telemetry.metrics import Metrics
+from tests.integration.chassis.conftest import Running, make_server, refused, words
 from tests.support import echo
 from tests.support.eventually import eventually
 
@@ -182,15 +185,23 @@ async def test_what_is_our_fault_is_logged_once_with_its_stack_and_the_rest_is_n
     assert running.bearer()[0][1] not in str(logged)
 
 
-async def test_slow_calls_are_told_once_a_second(running: Running, logged: Any) -> None:
+async def test_slow_calls_are_told_once_a_second(held: KeySet, grpc_config: Grpc, logged: Any) -> None:
+    servicer, metrics, clock = echo.Echo(), Metrics(), FakeClock(SystemClock().now())
+    server = make_server(servicer, held, metrics, config=grpc_config, clock=clock)
+
     async def slow(text: str) -> str:
-        await asyncio.sleep(0.12)
+        await clock.advance(float(text))
         return text
 
-    running.echo.act = slow
-    await asyncio.gather(*(running.unary("Quick")("x", metadata=running.bearer(), timeout=1) for _ in range(5)))
-    (line,) = logged
-    assert (line["event"], line["log_level"], line["code"]) == ("slow call", "info", "OK")
+    servicer.act = slow
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        running = Running(server, channel, servicer, metrics, held)
+        for seconds in ("0.09", "0.12", "0.12", "0.12", "0.75", "0.12"):
+            await running.unary("Expected")(seconds, metadata=running.bearer(), timeout=30)
+    await server.stop()
+    assert [(line["event"], line["log_level"], line["code"]) for line in logged] == [("slow call", "info", "OK")] * 2
+    assert [(line["seconds"], line["unsaid"]) for line in logged] == [(0.12, 0), (0.12, 3)]
 
 
 async def test_an_unencodable_message_is_an_internal_error_not_a_hang(running: Running) -> None:
