@@ -32,10 +32,13 @@ __all__ = [
     "Grpc",
     "Limits",
     "Log",
+    "Outbox",
     "Redis",
+    "Retry",
     "Seconds",
     "Sessions",
     "Setting",
+    "Shed",
     "Store",
     "Users",
     "load",
@@ -89,6 +92,11 @@ class Gateway:
     cors_origins: tuple[str, ...] = setting((), "origins allowed to call from a browser, comma-separated")
     services: tuple[str, ...] = setting((), "services of this deployment, comma-separated; empty is all there are")
     drain: Seconds = setting(Seconds(3), "time for requests in progress when stopping", 0, 300)
+    max_streams: int = setting(20_000, "event streams at once, of all tenants", 1, 1_000_000)
+    tenant_streams: int = setting(10_000, "event streams of one tenant at once", 1, 1_000_000)
+    stream_heartbeat: Seconds = setting(Seconds(15), "longest silence of an event stream", 0.1, 20)
+    stream_retry: Seconds = setting(Seconds(3), "wait that event streams tell clients, varied by half", 0.1, 300)
+    stream_buffer: int = setting(1024 * 1024, "unsent bytes of a stream at which it is too slow", 16384, 64 * 1024**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +165,17 @@ class Breaker:
     failures: int = setting(5, "failures within the window that open a breaker", 1, 10000)
     window: Seconds = setting(Seconds(30), "rolling window in which failures count", 0.1, 3600)
     half_open_after: Seconds = setting(Seconds(15), "time until an open breaker probes", 0.1, 3600)
+    probes: int = setting(2, "calls that a half-open breaker lets through at a time", 1, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    attempts: int = setting(2, "retries of one call at most", 0, 2)
+    share: float = setting(0.2, "retries as a share of the calls of the last 10 s, at most", 0.0, 1.0)
+    floor: int = setting(3, "retries within 10 s that are always allowed", 0, 1000)
+    backoff: Seconds = setting(
+        Seconds(0.025), "first wait at most; each further one twice that, all by chance", 0.001, 10
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +188,24 @@ class Deadline:
 class Limits:
     rate: float = setting(500.0, "requests a second per tenant and API version", 0.1, 1e6)
     burst: int = setting(1000, "burst per tenant and API version", 1, 10_000_000)
+    policies: str = setting("", "TOML file with limits of single tenants; read again when it changes")
+    replicas: int = setting(1, "processes of a service that share a tenant's limit while Redis is away", 1, 10_000)
+    tenants: int = setting(10_000, "tenants remembered at once", 1, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    lag: Seconds = setting(Seconds(0.010), "event-loop lag above which fewer calls are admitted", 0.001, 10)
+    after: Seconds = setting(Seconds(0.100), "time for which the lag lasts before that", 0.01, 60)
+    enabled: bool = setting(True, "whether calls are refused under overload")
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    poll_interval: Seconds = setting(Seconds(1.0), "time between two looks for side effects left undelivered", 0.05, 60)
+    batch: int = setting(200, "side effects read at once", 1, 1000)
+    attempts: int = setting(10, "refusals after which a side effect is parked", 1, 1000)
+    longest_wait: Seconds = setting(Seconds(15), "longest time between two tries", 0.1, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +255,19 @@ class Audit(Endpoint):
 @dataclass(frozen=True, slots=True)
 class Events(Endpoint):
     port: int = _port(50055, "the events service's gRPC server")
+    log_url: str = setting("", "Redis URL of the event log; empty is BAS_REDIS_URL", secret=True)
+    log_timeout: Seconds = setting(Seconds(0.250), "time for one operation on the log", 0.01, 10)
+    shards: int = setting(16, "streams that the tenants' logs are spread over; fixed for the life of a log", 1, 1024)
+    retention_count: int = setting(10_000, "events kept of each tenant", 1, 10_000_000)
+    retention_age: Seconds = setting(Seconds(86400), "time for which events are kept", 1, 366 * 86400)
+    dedupe_window: Seconds = setting(Seconds(7200), "time in which an event published again is dropped", 1, 7 * 86400)
+    heartbeat: Seconds = setting(Seconds(15), "longest silence of a stream", 0.1, 20)
+    queue_events: int = setting(256, "events that wait for one reader at most", 1, 100_000)
+    queue_bytes: int = setting(1024 * 1024, "bytes that wait for one reader at most", 65536, 256 * 1024**2)
+    ring: int = setting(4096, "newest events of a shard kept in memory", 16, 1_000_000)
+    tenant_streams: int = setting(1000, "streams of one tenant at once, in one process", 1, 1_000_000)
+    publish_rate: float = setting(5000.0, "events a second that one tenant may publish", 0.1, 1e7)
+    publish_bytes: int = setting(16 * 1024 * 1024, "bytes of events a second that one tenant may publish", 65536, 2**40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +284,10 @@ class Config:
     store: Store = field(default_factory=Store)
     cache: CacheTtl = field(default_factory=CacheTtl)
     breaker: Breaker = field(default_factory=Breaker)
+    retry: Retry = field(default_factory=Retry)
     deadline: Deadline = field(default_factory=Deadline)
+    shed: Shed = field(default_factory=Shed)
+    outbox: Outbox = field(default_factory=Outbox)
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)
     users: Users = field(default_factory=Users)

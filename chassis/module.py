@@ -9,6 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from chassis.cache.port import Cache
 from chassis.clock import Clock
 from chassis.interceptors.client import Metadata, UnaryCall
+from chassis.outbox.port import NoOutbox, Outbox
 from chassis.store.port import DocumentStore, Schema
 from chassis.telemetry.metrics import Metrics
 
@@ -42,6 +43,7 @@ class Parts:
     random_bytes: Callable[[int], bytes]
     secret: Callable[[str], bytes]
     peers: Callable[[str], Peer] = no_peers
+    outbox: Outbox = field(default_factory=NoOutbox)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,22 +203,26 @@ class Gap(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FIRST_CURSOR_FIELD_NUMBER: _builtins.int
     MISSING_COUNT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     reason: Global___GapReason.ValueType
     """Why."""
     first_cursor: _builtins.str
     """The position before the oldest event that can still be had."""
     missing_count: _builtins.int
     """How many events are missing, where it is known; 0 where it is not."""
+    cursor: _builtins.str
+    """The position after the gap: the stream goes on from here."""
     def __init__(
         self,
         *,
         reason: Global___GapReason.ValueType = ...,
         first_cursor: _builtins.str = ...,
         missing_count: _builtins.int = ...,
+        cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_cursor", b"first_cursor", "missing_count", b"missing_count", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "first_cursor", b"first_cursor", "missing_count", b"missing_count", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
