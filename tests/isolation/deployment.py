@@ -22,7 +22,7 @@ from chassis.auth.verifier import Verifier
 from chassis.cache.client import open_cache
 from chassis.channel import Client
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Gateway, Grpc, Redis, Seconds, Store
+from chassis.config import Auth, Config, Deadline, Gateway, Grpc, Seconds
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
@@ -36,6 +36,7 @@ from gateway.module import build as build_gateway
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from launcher.targets import SERVICES
+from tests.support import patience
 
 T = TypeVar("T")
 
@@ -145,12 +146,13 @@ class _Building:
 
     async def start(self, spec: ServiceSpec) -> None:
         real = SystemClock()
-        opened = await SqliteStore.open(self._folder / f"{spec.name}.db", spec.schema, clock=real, budget=Store())
+        opened = await SqliteStore.open(
+            self._folder / f"{spec.name}.db", spec.schema, clock=real, budget=patience.STORE
+        )
         self._running.push_async_callback(opened.close)
         store = WatchedStore(self._faults.store(opened))
         self.stores.append(store)
-        # Generous, as the machine of a test is busy: what becomes of a slow cache has tests of its own.
-        cache = open_cache(Redis(url=self._url, op_timeout=Seconds(0.5)), Metrics(), clock=real)
+        cache = open_cache(patience.cache_at(self._url), Metrics(), clock=real)
         self._running.push_async_callback(cache.close)
         await asyncio.gather(cache.get("x"), return_exceptions=True)  # connected from here on
         peers = ServicePeers(
@@ -194,7 +196,7 @@ class _Building:
         server = GatewayServer(self._config.gateway)
         await server.start(gateway)
         self._running.push_async_callback(server.stop)
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=patience.CLIENT)
         return await self._running.enter_async_context(client)
 
     def _client(self, server: GrpcServer) -> Client:

@@ -17,12 +17,12 @@ from google.rpc.status_pb2 import Status
 
 from chassis import policies
 from tests.isolation.deployment import Deployment
+from tests.support import patience
 
 Headers = Sequence[tuple[str, str]]
 
 _REQUEST_ID: Final = ("x-request-id", "the-same")
 """Named by the sender, so that answers to the same request are the same."""
-_SECONDS: Final = 10.0
 _MADE: Final = frozenset({"etag", "token", "next_page_token", "session_id", "next_interval"})
 """Fields whose values the platform makes: no two answers have the same."""
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
@@ -138,7 +138,7 @@ class OverGrpc:
         send: Any = self._channels[service_of(method)].unary_unary(policies.path(method))
         metadata = (*credential, _REQUEST_ID, *smuggled.headers)
         try:
-            raw = await send(request.SerializeToString() + smuggled.body, metadata=metadata, timeout=_SECONDS)
+            raw = await send(request.SerializeToString() + smuggled.body, metadata=metadata, timeout=patience.CALL)
         except grpc.aio.AioRpcError as failure:
             trailers = sorted((key, value) for key, value in failure.trailing_metadata() or ())
             seen = repr((failure.details(), trailers)).encode()
@@ -164,7 +164,7 @@ class OverHttp:
             asked.path,
             params=[*asked.query, *smuggled.query] or None,
             json=body,
-            headers=[*credential, _REQUEST_ID, ("request-timeout", f"{_SECONDS:g}s"), *smuggled.headers],
+            headers=[*credential, _REQUEST_ID, *patience.HEADERS.items(), *smuggled.headers],
         )
         if answer.status_code >= 400:
             told = answer.json()

@@ -13,7 +13,7 @@ import pytest
 from chassis import context
 from chassis.cache.client import open_cache
 from chassis.clock import Clock, SystemClock
-from chassis.config import Config, Redis, Seconds, Store
+from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.module import Parts, ServiceModule
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Update, Write
@@ -23,6 +23,7 @@ from services.devices.filters import SCHEMA
 from services.devices.module import build
 from services.devices.servicer import DeviceServicer
 from services.devices.sweep import Sweep
+from tests.support import patience
 from tests.support.firestore_store import stand_in_store
 from tests.support.stores import STORES
 from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
@@ -119,12 +120,16 @@ def secret(purpose: str) -> bytes:
 
 @asynccontextmanager
 async def replica(
-    store: CountingStore, server: Valkey, clock: Clock, config: Config | None = None, *, presence: Clock | None = None
+    store: CountingStore,
+    server: Valkey,
+    clock: Clock,
+    config: Config | None = None,
+    *,
+    presence: Clock | None = None,
+    op_timeout: float = 10.0,
 ) -> AsyncIterator[Devices]:
     """One more process of the service, as far as it can tell."""
-    # Generous, as the machine of a test is busy: the budget of an operation has tests of its own.
-    settings = Redis(url=server.url, op_timeout=Seconds(0.5))
-    cache = open_cache(settings, Metrics(), clock=SystemClock())
+    cache = open_cache(patience.cache_at(server.url, op_timeout), Metrics(), clock=SystemClock())
     metrics = Metrics()
     parts = Parts(clock, store, cache, metrics, os.urandom, secret)
     module = build(config or Config(), parts, presence_clock=presence)
@@ -146,7 +151,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @asynccontextmanager
 async def _file(folder: Path) -> AsyncIterator[DocumentStore]:
-    opened = await SqliteStore.open(folder / "devices.db", SCHEMA, clock=SystemClock(), budget=Store())
+    opened = await SqliteStore.open(folder / "devices.db", SCHEMA, clock=SystemClock(), budget=patience.STORE)
     try:
         yield opened
     finally:

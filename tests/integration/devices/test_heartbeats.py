@@ -195,7 +195,7 @@ async def test_without_the_cache_the_store_is_written_now_and_then(
 async def test_a_stalled_cache_costs_a_heartbeat_time_and_nothing_else(
     store: CountingStore, own_valkey: Valkey, clock: FakeClock
 ) -> None:
-    async with replica(store, own_valkey, clock, presence=clock) as devices:
+    async with replica(store, own_valkey, clock, presence=clock, op_timeout=0.5) as devices:
         with devices.tenant("acme"):
             await create(devices)
             own_valkey.pause()

@@ -41,6 +41,7 @@ from chassis.server import GrpcServer
 from chassis.telemetry.metrics import Metrics
 from services.devices.module import SPEC
 from tests.integration.devices.conftest import CountingStore, replica, secret
+from tests.support import patience
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
 
@@ -55,7 +56,9 @@ class Wire:
     def __getattr__(self, name: str) -> Any:
         """The RPC, called as tenant `acme`."""
         method = getattr(self.stub, name)
-        return lambda request, **more: method(request, **{"metadata": self.bearer("acme"), "timeout": 5, **more})
+        return lambda request, **more: method(
+            request, **{"metadata": self.bearer("acme"), "timeout": patience.CALL, **more}
+        )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from chassis import context
 from chassis.auth.tokens import expand
 from chassis.cache.client import CacheClient, open_cache
 from chassis.clock import Clock, SystemClock
-from chassis.config import Config, Redis, Seconds, Store
+from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.module import Parts, ServiceModule
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
@@ -23,6 +23,7 @@ from services.sessions.cleanup import Cleanup
 from services.sessions.filters import SCHEMA
 from services.sessions.module import build
 from services.sessions.servicer import SessionServicer
+from tests.support import patience
 from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -115,11 +116,10 @@ def secret(purpose: str) -> bytes:
 
 @asynccontextmanager
 async def replica(
-    store: WatchedStore, url: str, clock: Clock, config: Config | None = None, *, op_timeout: float = 0.5
+    store: WatchedStore, url: str, clock: Clock, config: Config | None = None, *, op_timeout: float = 10.0
 ) -> AsyncIterator[Sessions]:
     """One more process of the service, as far as it can tell."""
-    # Generous, as the machine of a test is busy: the budget of an operation has tests of its own.
-    cache = open_cache(Redis(url=url, op_timeout=Seconds(op_timeout)), Metrics(), clock=SystemClock())
+    cache = open_cache(patience.cache_at(url, op_timeout), Metrics(), clock=SystemClock())
     metrics = Metrics()
     module = build(config or Config(), Parts(clock, store, cache, metrics, os.urandom, secret))
     assert isinstance(module.servicer, SessionServicer)
@@ -134,7 +134,7 @@ async def replica(
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[WatchedStore]:
-    inner = await SqliteStore.open(path, SCHEMA, clock=SystemClock(), budget=Store())
+    inner = await SqliteStore.open(path, SCHEMA, clock=SystemClock(), budget=patience.STORE)
     try:
         yield WatchedStore(inner)
     finally:

@@ -16,6 +16,8 @@ from tests.integration.sessions.passage import Passage, passage
 from tests.support.eventually import eventually
 from tests.support.valkey import Valkey
 
+STALL = 1.5
+"""Seconds that a call waits for a stalled cache: what a busy one takes without stalling is far less."""
 DEAD = "unix:///nonexistent/bas.sock"
 
 
@@ -23,8 +25,8 @@ DEAD = "unix:///nonexistent/bas.sock"
 async def pair(store: WatchedStore, own_valkey: Valkey) -> AsyncIterator[tuple[Sessions, Sessions]]:
     clock = SystemClock()
     async with (
-        replica(store, own_valkey.url, clock, op_timeout=0.1) as one,
-        replica(store, own_valkey.url, clock, op_timeout=0.1) as two,
+        replica(store, own_valkey.url, clock, op_timeout=STALL) as one,
+        replica(store, own_valkey.url, clock, op_timeout=STALL) as two,
     ):
         await one.connected()
         await two.connected()
@@ -218,8 +220,8 @@ async def test_one_replica_is_cut_off_and_another_is_not(store: WatchedStore, ow
     clock = SystemClock()
     async with (
         passage(own_valkey.folder, own_valkey.url) as way,
-        replica(store, own_valkey.url, clock, op_timeout=0.1) as near,
-        replica(store, DEAD if how == "dead url" else way.url, clock, op_timeout=0.1) as far,
+        replica(store, own_valkey.url, clock, op_timeout=STALL) as near,
+        replica(store, DEAD if how == "dead url" else way.url, clock, op_timeout=STALL) as far,
     ):
         with acting("acme"):
             made, kept = await create(near), await create(far)

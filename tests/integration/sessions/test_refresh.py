@@ -129,7 +129,7 @@ async def test_a_revoke_that_races_a_refresh_wins(store: WatchedStore, valkey: V
 
 async def test_a_refresh_whose_answer_was_lost_loses_no_session(store: WatchedStore, own_valkey: Valkey) -> None:
     """The cache goes away between commit and answer: the caller is told so, tries again, and gets what it missed."""
-    async with replica(store, own_valkey.url, SystemClock(), op_timeout=0.1) as sessions:
+    async with replica(store, own_valkey.url, SystemClock()) as sessions:
         with acting("acme"):
             made = await create(sessions)
             await authenticate(sessions, made.token)

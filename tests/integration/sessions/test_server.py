@@ -38,6 +38,7 @@ from chassis.server import GrpcServer
 from chassis.telemetry.metrics import Metrics
 from services.sessions.module import SPEC
 from tests.integration.sessions.conftest import WatchedStore, replica, secret
+from tests.support import patience
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
 
@@ -52,7 +53,9 @@ class Wire:
     def __getattr__(self, name: str) -> Any:
         """The RPC, called as tenant `acme`."""
         method = getattr(self.stub, name)
-        return lambda request, **more: method(request, **{"metadata": self.bearer("acme"), "timeout": 5, **more})
+        return lambda request, **more: method(
+            request, **{"metadata": self.bearer("acme"), "timeout": patience.CALL, **more}
+        )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from chassis.auth import keys
 from chassis.auth.keys import KeySet
 from chassis.cache.client import open_cache
 from chassis.clock import Clock, SystemClock
-from chassis.config import Config, Redis, Seconds, Store
+from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.errors import ApiError
 from chassis.module import Parts, ServiceModule
@@ -26,6 +26,7 @@ from services.users.filters import SCHEMA
 from services.users.module import build
 from services.users.records import CLAIMS
 from services.users.servicer import UserServicer
+from tests.support import patience
 from tests.support.valkey import Valkey, own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -144,12 +145,10 @@ def secret(purpose: str) -> bytes:
 
 @asynccontextmanager
 async def replica(
-    store: CountingStore, server: Valkey, clock: Clock, config: Config | None = None
+    store: CountingStore, server: Valkey, clock: Clock, config: Config | None = None, *, op_timeout: float = 10.0
 ) -> AsyncIterator[Users]:
     """One more process of the service, as far as it can tell."""
-    # Generous, as the machine of a test is busy: the budget of an operation has tests of its own.
-    settings = Redis(url=server.url, op_timeout=Seconds(0.5))
-    cache = open_cache(settings, Metrics(), clock=SystemClock())
+    cache = open_cache(patience.cache_at(server.url, op_timeout), Metrics(), clock=SystemClock())
     metrics, sessions = Metrics(), RecordingRevoker()
     module = build(config or Config(), Parts(clock, store, cache, metrics, os.urandom, secret), sessions=sessions)
     assert isinstance(module.servicer, UserServicer)
@@ -163,7 +162,7 @@ async def replica(
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
-    opened = await SqliteStore.open(tmp_path / "users.db", SCHEMA, clock=SystemClock(), budget=Store())
+    opened = await SqliteStore.open(tmp_path / "users.db", SCHEMA, clock=SystemClock(), budget=patience.STORE)
     try:
         yield CountingStore(opened)
     finally:

@@ -490,7 +490,7 @@ async def test_without_the_cache_everything_works(store: CountingStore, own_valk
 
 
 async def test_a_stalled_cache_delays_a_read_and_does_not_fail_it(store: CountingStore, own_valkey: Valkey) -> None:
-    async with replica(store, own_valkey, SystemClock()) as users:
+    async with replica(store, own_valkey, SystemClock(), op_timeout=0.5) as users:
         with users.tenant("acme"):
             made = await create(users)
             own_valkey.pause()

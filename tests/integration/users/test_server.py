@@ -33,7 +33,7 @@ from chassis import context
 from chassis.auth.keys import KeyFileError, KeySet
 from chassis.cache.client import open_cache
 from chassis.clock import SystemClock
-from chassis.config import Config, Log, Redis, Seconds
+from chassis.config import Config, Log
 from chassis.errors import ApiError, Code, unimplemented
 from chassis.interceptors.status import error_of
 from chassis.module import Parts, ServiceModule
@@ -44,6 +44,7 @@ from chassis.telemetry.metrics import Metrics
 from services.users.module import SPEC
 from tests.integration.users.conftest import CountingStore, secret
 from tests.integration.users.wire import bearer, peers_to, serve
+from tests.support import patience
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
 
@@ -91,7 +92,9 @@ class Wire:
     def __getattr__(self, name: str) -> Any:
         """The RPC, called as tenant `acme`."""
         method = getattr(self.stub, name)
-        return lambda request, **more: method(request, **{"metadata": self.bearer("acme"), "timeout": 5, **more})
+        return lambda request, **more: method(
+            request, **{"metadata": self.bearer("acme"), "timeout": patience.CALL, **more}
+        )
 
     async def create(self, user_id: str = "u1", email: str = "", **fields: Any) -> User:
         user = User(user_id=user_id, email=email or f"{user_id}@example.com", **fields)
@@ -119,7 +122,7 @@ async def wire(store: CountingStore, valkey: Valkey, held: KeySet) -> AsyncItera
     async with AsyncExitStack() as running:
         sessions_server = await serve(running, ServiceModule("sessions", SERVICE, sessions), held, Metrics())
         peers = peers_to(running, sessions_server, held, metrics)
-        cache = open_cache(Redis(url=valkey.url, op_timeout=Seconds(0.5)), Metrics(), clock=clock)
+        cache = open_cache(patience.cache_at(valkey.url), Metrics(), clock=clock)
         running.push_async_callback(cache.close)
         module = SPEC.build(Config(), Parts(clock, store, cache, metrics, os.urandom, secret, peers))
         assert module.close is not None

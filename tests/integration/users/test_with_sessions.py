@@ -19,7 +19,7 @@ from bas.users.v2.users_service_pb2_grpc import UserServiceStub
 from chassis.auth.keys import KeySet
 from chassis.cache.client import open_cache
 from chassis.clock import SystemClock
-from chassis.config import Config, Redis, Seconds, Store
+from chassis.config import Config
 from chassis.module import Parts
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
@@ -27,6 +27,7 @@ from services.sessions import module as sessions
 from services.users import module as users
 from tests.integration.users.conftest import CountingStore, secret
 from tests.integration.users.wire import bearer, peers_to, serve
+from tests.support import patience
 from tests.support.valkey import Valkey
 
 
@@ -42,13 +43,13 @@ class Both:
         """A session token of that tenant's u1."""
         request = CreateSessionRequest(session=Session(user_id="u1"))
         made = await self.sessions.CreateSession(
-            request, metadata=bearer(self.held, tenant, "sessions:write"), timeout=5
+            request, metadata=bearer(self.held, tenant, "sessions:write"), timeout=patience.CALL
         )
         return str(made.token)
 
     async def is_live(self, token: str) -> bool:
         try:
-            await self.sessions.AuthenticateSession(AuthenticateSessionRequest(token=token), timeout=5)
+            await self.sessions.AuthenticateSession(AuthenticateSessionRequest(token=token), timeout=patience.CALL)
         except grpc.aio.AioRpcError as refused:
             if refused.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 raise
@@ -60,9 +61,11 @@ class Both:
 async def both(store: CountingStore, valkey: Valkey, held: KeySet, tmp_path: Path) -> AsyncIterator[Both]:
     clock = SystemClock()
     async with AsyncExitStack() as running:
-        others = await SqliteStore.open(tmp_path / "sessions.db", sessions.SPEC.schema, clock=clock, budget=Store())
+        others = await SqliteStore.open(
+            tmp_path / "sessions.db", sessions.SPEC.schema, clock=clock, budget=patience.STORE
+        )
         running.push_async_callback(others.close)
-        cache = open_cache(Redis(url=valkey.url, op_timeout=Seconds(0.5)), Metrics(), clock=clock)
+        cache = open_cache(patience.cache_at(valkey.url), Metrics(), clock=clock)
         running.push_async_callback(cache.close)
         behind = sessions.SPEC.build(Config(), Parts(clock, others, cache, Metrics(), os.urandom, secret))
         assert behind.close is not None
@@ -83,11 +86,11 @@ async def both(store: CountingStore, valkey: Valkey, held: KeySet, tmp_path: Pat
 async def test_who_is_removed_is_signed_out_everywhere_and_nobody_else_is(both: Both) -> None:
     acme = bearer(both.held, "acme")
     await both.users.CreateUser(
-        CreateUserRequest(user=User(user_id="u1", email="ada@example.com")), metadata=acme, timeout=5
+        CreateUserRequest(user=User(user_id="u1", email="ada@example.com")), metadata=acme, timeout=patience.CALL
     )
     mine = [await both.signed_in("acme") for _ in range(3)]
     theirs = await both.signed_in("other")
     assert all([await both.is_live(token) for token in (*mine, theirs)])
-    await both.users.DeleteUser(DeleteUserRequest(user_id="u1"), metadata=acme, timeout=5)
+    await both.users.DeleteUser(DeleteUserRequest(user_id="u1"), metadata=acme, timeout=patience.CALL)
     assert not any([await both.is_live(token) for token in mine])
     assert await both.is_live(theirs)
