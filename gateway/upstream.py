@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2
 
 from chassis.channel import Client
 from chassis.errors import ApiError
+from chassis.interceptors.stream import StreamCall
 from chassis.policies import Policy
 
 Metadata = tuple[tuple[str, str], ...]
@@ -23,6 +24,10 @@ class Upstream(Protocol):
 
     def unary(self, path: str) -> UnaryCall:
         """The call of the RPC at a gRPC path."""
+        ...
+
+    def stream(self, path: str) -> StreamCall:
+        """The call of the RPC at a gRPC path that answers with a stream."""
         ...
 
     async def ready(self, service: str, seconds: float) -> bool:
@@ -43,6 +48,9 @@ class ServiceUpstream:
 
     def unary(self, path: str) -> UnaryCall:
         return self._client.unary(path, _ANY)
+
+    def stream(self, path: str) -> StreamCall:
+        return self._client.stream(path)
 
     async def ready(self, service: str, seconds: float) -> bool:
         request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
@@ -75,6 +83,11 @@ class Upstreams:
         """None when the service is not part of this deployment."""
         upstream = self._upstreams.get(service)
         return None if upstream is None else upstream.unary(path)
+
+    def stream(self, service: str, path: str) -> StreamCall | None:
+        """As `unary`."""
+        upstream = self._upstreams.get(service)
+        return None if upstream is None else upstream.stream(path)
 
     async def close(self) -> None:
         for upstream in self._upstreams.values():

@@ -55,7 +55,7 @@ def unary(
         started()
         code = "CANCELLED"  # what it is when neither an answer nor a status comes
         try:
-            answer = await send(request, allowed(timeout), _named(metadata))
+            answer = await send(request, allowed(timeout), named(metadata))
         except ApiError as late:
             code = late.code.name
             raise
@@ -73,7 +73,7 @@ def unary(
     return call
 
 
-def _named(metadata: Metadata) -> Metadata:
+def named(metadata: Metadata) -> Metadata:
     """`metadata` with the request id of the call in progress, so that one name follows it through all processes."""
     current = context.current()
     if current is None or any(key == REQUEST_ID_KEY for key, _ in metadata):

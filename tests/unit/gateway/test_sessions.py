@@ -13,6 +13,7 @@ from chassis.clock import FakeClock
 from chassis.config import Config
 from chassis.context import Caller
 from chassis.errors import ApiError, Code, unauthenticated
+from chassis.interceptors.stream import StreamCall
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.sessions import Sessions
@@ -182,6 +183,9 @@ class _Upstream:
     def unary(self, path: str) -> UnaryCall:
         del path
         return self._call
+
+    def stream(self, path: str) -> StreamCall:
+        raise NotImplementedError(path)
 
     async def ready(self, service: str, seconds: float) -> bool:
         del service, seconds
