@@ -250,6 +250,11 @@ class Users(Endpoint):
 class Audit(Endpoint):
     port: int = _port(50054, "the audit service's gRPC server")
     recent_cache: bool = setting(False, "whether RecentEntries may be answered from the cache")
+    recent_ttl: Seconds = setting(Seconds(15), "greatest age of a cached answer of RecentEntries", 1, 20)
+    sequence_interval: Seconds = setting(Seconds(0.25), "longest time until a pending entry is sequenced", 0.01, 60)
+    sequence_batch: int = setting(256, "entries sequenced in one commit", 1, 400)
+    checkpoint_interval: Seconds = setting(Seconds(10), "longest time from an entry to its checkpoint", 0.1, 3600)
+    retention: Seconds = setting(Seconds(0), "age at which entries are dropped to their hashes; 0 is never", 0, 3.2e9)
 
 
 @dataclass(frozen=True, slots=True)

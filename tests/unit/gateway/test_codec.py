@@ -29,6 +29,12 @@ _MASK_PATHS = st.lists(st.from_regex(r"[a-z]{1,4}(_[a-z]{1,3})?(\.[a-z]{1,3})?",
 _FLOATS = st.floats() | st.integers(-5, 5).map(float)
 
 
+@cache
+def google_of(descriptors: bytes) -> "Google":
+    """One pool for all examples: what is generated must not hang on which of many short-lived pools lies where."""
+    return Google(descriptors)
+
+
 class Google:
     """The google runtime's classes of a FileDescriptorSet, in a pool of their own."""
 
@@ -159,7 +165,7 @@ def test_every_message_of_the_api(name: str, data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_shape_of_field(shapes: Shapes, data: st.DataObject) -> None:
-    check(shapes.codec, Google(shapes.descriptors), "bas.shapes.v2.Shape", data)
+    check(shapes.codec, google_of(shapes.descriptors), "bas.shapes.v2.Shape", data)
 
 
 def test_every_message_has_a_codec() -> None:

@@ -83,6 +83,16 @@ class AuditServiceStub:
                 request_serializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=bas_dot_audit_dot_v2_dot_audit__pb2.ConsistencyProof.FromString,
                 _registered_method=True)
+        self.GetVerifierKey = channel.unary_unary(
+                '/bas.audit.v2.AuditService/GetVerifierKey',
+                request_serializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.GetVerifierKeyRequest.SerializeToString,
+                response_deserializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.VerifierKey.FromString,
+                _registered_method=True)
+        self.ErasePersonalData = channel.unary_unary(
+                '/bas.audit.v2.AuditService/ErasePersonalData',
+                request_serializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataRequest.SerializeToString,
+                response_deserializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -174,6 +184,26 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVerifierKey(self, request, context):
+        """Returns the key that the tenant's checkpoints are verified with.
+
+        Who verifies should have it from somewhere else, too: a key from the log itself proves only that
+        the log agrees with itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ErasePersonalData(self, request, context):
+        """Erases the personal data of an actor's entries, or of one entry: the actor, and the salt of its
+        hash. Everything else stays, and so does every proof.
+
+        At most 500 entries a call: repeat it while `more` is true. The erasure is itself recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -221,6 +251,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=bas_dot_audit_dot_v2_dot_audit__pb2.ConsistencyProof.SerializeToString,
+            ),
+            'GetVerifierKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVerifierKey,
+                    request_deserializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.GetVerifierKeyRequest.FromString,
+                    response_serializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.VerifierKey.SerializeToString,
+            ),
+            'ErasePersonalData': grpc.unary_unary_rpc_method_handler(
+                    servicer.ErasePersonalData,
+                    request_deserializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataRequest.FromString,
+                    response_serializer=bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -469,6 +509,60 @@ class AuditService:
             '/bas.audit.v2.AuditService/GetConsistencyProof',
             bas_dot_audit_dot_v2_dot_audit__service__pb2.GetConsistencyProofRequest.SerializeToString,
             bas_dot_audit_dot_v2_dot_audit__pb2.ConsistencyProof.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVerifierKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bas.audit.v2.AuditService/GetVerifierKey',
+            bas_dot_audit_dot_v2_dot_audit__service__pb2.GetVerifierKeyRequest.SerializeToString,
+            bas_dot_audit_dot_v2_dot_audit__service__pb2.VerifierKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ErasePersonalData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bas.audit.v2.AuditService/ErasePersonalData',
+            bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataRequest.SerializeToString,
+            bas_dot_audit_dot_v2_dot_audit__service__pb2.ErasePersonalDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,6 +83,18 @@ class AuditServiceStub:
 
     Fails with OUT_OF_RANGE when the log is not that long.
     """
+    GetVerifierKey: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetVerifierKeyRequest, _audit_service_pb2.VerifierKey]
+    """Returns the key that the tenant's checkpoints are verified with.
+
+    Who verifies should have it from somewhere else, too: a key from the log itself proves only that
+    the log agrees with itself.
+    """
+    ErasePersonalData: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ErasePersonalDataRequest, _audit_service_pb2.ErasePersonalDataResponse]
+    """Erases the personal data of an actor's entries, or of one entry: the actor, and the salt of its
+    hash. Everything else stays, and so does every proof.
+
+    At most 500 entries a call: repeat it while `more` is true. The erasure is itself recorded.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -137,6 +149,18 @@ class AuditServiceAsyncStub(AuditServiceStub):
     dropped or reordered in between.
 
     Fails with OUT_OF_RANGE when the log is not that long.
+    """
+    GetVerifierKey: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetVerifierKeyRequest, _audit_service_pb2.VerifierKey]  # type: ignore[assignment]
+    """Returns the key that the tenant's checkpoints are verified with.
+
+    Who verifies should have it from somewhere else, too: a key from the log itself proves only that
+    the log agrees with itself.
+    """
+    ErasePersonalData: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ErasePersonalDataRequest, _audit_service_pb2.ErasePersonalDataResponse]  # type: ignore[assignment]
+    """Erases the personal data of an actor's entries, or of one entry: the actor, and the salt of its
+    hash. Everything else stays, and so does every proof.
+
+    At most 500 entries a call: repeat it while `more` is true. The erasure is itself recorded.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -243,6 +267,30 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         dropped or reordered in between.
 
         Fails with OUT_OF_RANGE when the log is not that long.
+        """
+
+    @_abc_1.abstractmethod
+    def GetVerifierKey(
+        self,
+        request: _audit_service_pb2.GetVerifierKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.VerifierKey, _abc.Awaitable[_audit_service_pb2.VerifierKey]]:
+        """Returns the key that the tenant's checkpoints are verified with.
+
+        Who verifies should have it from somewhere else, too: a key from the log itself proves only that
+        the log agrees with itself.
+        """
+
+    @_abc_1.abstractmethod
+    def ErasePersonalData(
+        self,
+        request: _audit_service_pb2.ErasePersonalDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ErasePersonalDataResponse, _abc.Awaitable[_audit_service_pb2.ErasePersonalDataResponse]]:
+        """Erases the personal data of an actor's entries, or of one entry: the actor, and the salt of its
+        hash. Everything else stays, and so does every proof.
+
+        At most 500 entries a call: repeat it while `more` is true. The erasure is itself recorded.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

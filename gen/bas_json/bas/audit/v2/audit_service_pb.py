@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TYPE_CHECKING, TypeAlias
+from typing import Literal, NoReturn, TYPE_CHECKING, TypeAlias
 
 from protobuf import Enum, Message
 from protobuf._codegen import file_desc
@@ -538,7 +538,8 @@ class ExportedEntry(Message[_ExportedEntryFields]):
 
     Attributes:
         entry:
-            The entry. Its actor is absent when it was erased.
+            The entry. Its actor is absent when it was erased; the entry itself, but for its sequence, when it
+            was dropped by age.
 
             ```proto
             optional bas.audit.v2.Entry entry = 1;
@@ -702,6 +703,146 @@ class GetConsistencyProofRequest(Message[_GetConsistencyProofRequestFields]):
         first_tree_size: int
         second_tree_size: int
 
+_GetVerifierKeyRequestFields: TypeAlias = NoReturn
+
+class GetVerifierKeyRequest(Message[_GetVerifierKeyRequestFields]):
+    """
+    The request of GetVerifierKey.
+
+    ```proto
+    message bas.audit.v2.GetVerifierKeyRequest
+    ```
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+        ) -> None:
+            pass
+
+_VerifierKeyFields: TypeAlias = Literal["origin", "key"]
+
+class VerifierKey(Message[_VerifierKeyFields]):
+    """
+    The key that checkpoints are verified with.
+
+    ```proto
+    message bas.audit.v2.VerifierKey
+    ```
+
+    Attributes:
+        origin:
+            The name of the log, as in its checkpoints.
+
+            ```proto
+            string origin = 1;
+            ```
+        key:
+            The key in the form of C2SP signed notes: name, hash and Ed25519 public key.
+
+            ```proto
+            string key = 2;
+            ```
+    """
+
+    __slots__ = ("origin", "key")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            origin: str = "",
+            key: str = "",
+        ) -> None:
+            pass
+
+        origin: str
+        key: str
+
+_ErasePersonalDataRequestFields: TypeAlias = Literal["actor", "entry_id"]
+
+class ErasePersonalDataRequest(Message[_ErasePersonalDataRequestFields]):
+    """
+    The request of ErasePersonalData: an actor or an entry, not both.
+
+    ```proto
+    message bas.audit.v2.ErasePersonalDataRequest
+    ```
+
+    Attributes:
+        actor:
+            The subject of the actor whose entries are meant.
+
+            ```proto
+            string actor = 1;
+            ```
+        entry_id:
+            The id of the entry that is meant.
+
+            ```proto
+            string entry_id = 2;
+            ```
+    """
+
+    __slots__ = ("actor", "entry_id")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            actor: str = "",
+            entry_id: str = "",
+        ) -> None:
+            pass
+
+        actor: str
+        entry_id: str
+
+_ErasePersonalDataResponseFields: TypeAlias = Literal["erased_count", "more"]
+
+class ErasePersonalDataResponse(Message[_ErasePersonalDataResponseFields]):
+    """
+    The response of ErasePersonalData.
+
+    ```proto
+    message bas.audit.v2.ErasePersonalDataResponse
+    ```
+
+    Attributes:
+        erased_count:
+            How many entries had personal data that is now erased.
+
+            ```proto
+            int32 erased_count = 1;
+            ```
+        more:
+            True when there may be more.
+
+            ```proto
+            bool more = 2;
+            ```
+    """
+
+    __slots__ = ("erased_count", "more")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            erased_count: int = 0,
+            more: bool = False,
+        ) -> None:
+            pass
+
+        erased_count: int
+        more: bool
+
 class Acknowledgement(Enum):
     """
     How far an entry must have come before the call is answered.
@@ -744,7 +885,7 @@ class Acknowledgement(Enum):
 
 
 _DESC = file_desc(
-    b'\n bas/audit/v2/audit_service.proto\x12\x0cbas.audit.v2\x1a$bas/annotations/v2/annotations.proto\x1a\x18bas/audit/v2/audit.proto\x1a\x1cbas/problem/v2/problem.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x8d\x01\n\x12AppendEntryRequest\x12.\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entryB\x03\xe0A\x02\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement"\xd0\x01\n\x13AppendEntryResponse\x12)\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entry\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement\x12E\n\x0finclusion_proof\x18\x03 \x01(\x0b2\x1c.bas.audit.v2.InclusionProofR\x0einclusionProof"\xa4\x01\n\x19BatchAppendEntriesRequest\x12>\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entriesB\x0f\xe0A\x02\x8a\xce\x18\x08(\x010\xf4\x03\x80\x01\x01\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement"^\n\x1aBatchAppendEntriesResponse\x12@\n\x07results\x18\x01 \x03(\x0b2&.bas.audit.v2.BatchAppendEntriesResultR\x07results"\x97\x01\n\x18BatchAppendEntriesResult\x12?\n\x08appended\x18\x01 \x01(\x0b2!.bas.audit.v2.AppendEntryResponseH\x00R\x08appended\x12/\n\x05error\x18\x02 \x01(\x0b2\x17.bas.problem.v2.ProblemH\x00R\x05errorB\t\n\x07outcome":\n\x0fGetEntryRequest\x12\'\n\x08entry_id\x18\x01 \x01(\tR\x07entryIdB\x0c\xe0A\x02\x8a\xce\x18\x05\x08\x01\x18\x80\x01"\xff\x02\n\x12ListEntriesRequest\x12*\n\tpage_size\x18\x01 \x01(\x05R\x08pageSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00\x12(\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\t\x8a\xce\x18\x05\x08\x04\x18\x80\x10\x12#\n\x05actor\x18\x03 \x01(\tR\x05actorB\r\x8a\xce\x18\x05\x08\x02\x18\x80\x01\x90\xce\x18\x01\x12!\n\x06action\x18\x04 \x01(\tR\x06actionB\t\x8a\xce\x18\x05\x08\x01\x18\x80\x01\x12-\n\rresource_type\x18\x05 \x01(\tR\x0cresourceTypeB\x08\x8a\xce\x18\x04\x08\x01\x18@\x12*\n\x0bresource_id\x18\x06 \x01(\tR\nresourceIdB\t\x8a\xce\x18\x05\x08\x02\x18\x80\x01\x129\n\nstart_time\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\tstartTime\x125\n\x08end_time\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\x07endTime"l\n\x13ListEntriesResponse\x12-\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken"B\n\x14RecentEntriesRequest\x12*\n\tpage_size\x18\x01 \x01(\x05R\x08pageSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"w\n\x15RecentEntriesResponse\x12-\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entries\x12/\n\x05as_of\x18\x02 \x01(\x0b2\x1a.google.protobuf.TimestampR\x04asOf"e\n\x14ExportEntriesRequest\x12!\n\x06cursor\x18\x01 \x01(\tR\x06cursorB\t\x8a\xce\x18\x05\x08\x04\x18\x80\x02\x12*\n\ttree_size\x18\x02 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"\x92\x01\n\x15ExportEntriesResponse\x12:\n\ncheckpoint\x18\x01 \x01(\x0b2\x18.bas.audit.v2.CheckpointH\x00R\ncheckpoint\x123\n\x05entry\x18\x02 \x01(\x0b2\x1b.bas.audit.v2.ExportedEntryH\x00R\x05entryB\x08\n\x06record"\xb9\x01\n\rExportedEntry\x12)\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entry\x12#\n\rpersonal_salt\x18\x02 \x01(\x0cR\x0cpersonalSalt\x12#\n\rpersonal_hash\x18\x03 \x01(\x0cR\x0cpersonalHash\x12\x1b\n\tleaf_hash\x18\x04 \x01(\x0cR\x08leafHash\x12\x16\n\x06cursor\x18\x05 \x01(\tR\x06cursor"B\n\x14GetCheckpointRequest\x12*\n\ttree_size\x18\x01 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"o\n\x18GetInclusionProofRequest\x12\'\n\x08entry_id\x18\x01 \x01(\tR\x07entryIdB\x0c\xe0A\x02\x8a\xce\x18\x05\x08\x01\x18\x80\x01\x12*\n\ttree_size\x18\x02 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"\x8f\x01\n\x1aGetConsistencyProofRequest\x128\n\x0ffirst_tree_size\x18\x01 \x01(\x03R\rfirstTreeSizeB\x10\xe0A\x02\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\xf0?\x127\n\x10second_tree_size\x18\x02 \x01(\x03R\x0esecondTreeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00*\x8e\x01\n\x0fAcknowledgement\x12\x1f\n\x1bACKNOWLEDGEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17ACKNOWLEDGEMENT_DURABLE\x10\x01\x12\x1d\n\x19ACKNOWLEDGEMENT_SEQUENCED\x10\x02\x12\x1e\n\x1aACKNOWLEDGEMENT_INTEGRATED\x10\x032\x87\x0b\n\x0cAuditService\x12\xba\x01\n\x0bAppendEntry\x12 .bas.audit.v2.AppendEntryRequest\x1a!.bas.audit.v2.AppendEntryResponse"f\x82\xd3\xe4\x93\x02\x1e"\x15/api/v2/audit/entries:\x05entry\x82\xce\x18>\n\x0baudit:write\x18\x01 \xf4\x03(\x88\'8\x01B\x0eentry.entry_idJ\x15entry.idempotency_key\x12\xaf\x01\n\x12BatchAppendEntries\x12\'.bas.audit.v2.BatchAppendEntriesRequest\x1a(.bas.audit.v2.BatchAppendEntriesResponse"F\x82\xd3\xe4\x93\x02&"!/api/v2/audit/entries:batchAppend:\x01*\x82\xce\x18\x16\n\x0baudit:write\x18\x01 \xb8\x17(\xb0\xea\x01\x12\x80\x01\n\x08GetEntry\x12\x1d.bas.audit.v2.GetEntryRequest\x1a\x13.bas.audit.v2.Entry"@\x82\xd3\xe4\x93\x02"\x12 /api/v2/audit/entries/{entry_id}\x82\xce\x18\x14\n\naudit:read\x18\x01 \x96\x01(\xdc\x0b\x12\x89\x01\n\x0bListEntries\x12 .bas.audit.v2.ListEntriesRequest\x1a!.bas.audit.v2.ListEntriesResponse"5\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v2/audit/entries\x82\xce\x18\x14\n\naudit:read\x18\x01 \xf4\x03(\x88\'\x12\x98\x01\n\rRecentEntries\x12".bas.audit.v2.RecentEntriesRequest\x1a#.bas.audit.v2.RecentEntriesResponse">\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v2/audit/entries:recent\x82\xce\x18\x16\n\naudit:read\x18\x01 \x96\x01(\xdc\x0b0\x01\x12\x92\x01\n\rExportEntries\x12".bas.audit.v2.ExportEntriesRequest\x1a#.bas.audit.v2.ExportEntriesResponse"6\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v2/audit/entries:export\x82\xce\x18\x0e\n\naudit:read\x18\x040\x01\x12\x87\x01\n\rGetCheckpoint\x12".bas.audit.v2.GetCheckpointRequest\x1a\x18.bas.audit.v2.Checkpoint"8\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v2/audit/checkpoint\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\xa1\x01\n\x11GetInclusionProof\x12&.bas.audit.v2.GetInclusionProofRequest\x1a\x1c.bas.audit.v2.InclusionProof"F\x82\xd3\xe4\x93\x02(\x12&/api/v2/audit/entries/{entry_id}/proof\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\x9a\x01\n\x13GetConsistencyProof\x12(.bas.audit.v2.GetConsistencyProofRequest\x1a\x1e.bas.audit.v2.ConsistencyProof"9\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v2/audit/consistency\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17b\x06proto3',
+    b'\n bas/audit/v2/audit_service.proto\x12\x0cbas.audit.v2\x1a$bas/annotations/v2/annotations.proto\x1a\x18bas/audit/v2/audit.proto\x1a\x1cbas/problem/v2/problem.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto"\x8d\x01\n\x12AppendEntryRequest\x12.\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entryB\x03\xe0A\x02\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement"\xd0\x01\n\x13AppendEntryResponse\x12)\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entry\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement\x12E\n\x0finclusion_proof\x18\x03 \x01(\x0b2\x1c.bas.audit.v2.InclusionProofR\x0einclusionProof"\xa4\x01\n\x19BatchAppendEntriesRequest\x12>\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entriesB\x0f\xe0A\x02\x8a\xce\x18\x08(\x010\xf4\x03\x80\x01\x01\x12G\n\x0facknowledgement\x18\x02 \x01(\x0e2\x1d.bas.audit.v2.AcknowledgementR\x0facknowledgement"^\n\x1aBatchAppendEntriesResponse\x12@\n\x07results\x18\x01 \x03(\x0b2&.bas.audit.v2.BatchAppendEntriesResultR\x07results"\x97\x01\n\x18BatchAppendEntriesResult\x12?\n\x08appended\x18\x01 \x01(\x0b2!.bas.audit.v2.AppendEntryResponseH\x00R\x08appended\x12/\n\x05error\x18\x02 \x01(\x0b2\x17.bas.problem.v2.ProblemH\x00R\x05errorB\t\n\x07outcome":\n\x0fGetEntryRequest\x12\'\n\x08entry_id\x18\x01 \x01(\tR\x07entryIdB\x0c\xe0A\x02\x8a\xce\x18\x05\x08\x01\x18\x80\x01"\xff\x02\n\x12ListEntriesRequest\x12*\n\tpage_size\x18\x01 \x01(\x05R\x08pageSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00\x12(\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\t\x8a\xce\x18\x05\x08\x04\x18\x80\x10\x12#\n\x05actor\x18\x03 \x01(\tR\x05actorB\r\x8a\xce\x18\x05\x08\x02\x18\x80\x01\x90\xce\x18\x01\x12!\n\x06action\x18\x04 \x01(\tR\x06actionB\t\x8a\xce\x18\x05\x08\x01\x18\x80\x01\x12-\n\rresource_type\x18\x05 \x01(\tR\x0cresourceTypeB\x08\x8a\xce\x18\x04\x08\x01\x18@\x12*\n\x0bresource_id\x18\x06 \x01(\tR\nresourceIdB\t\x8a\xce\x18\x05\x08\x02\x18\x80\x01\x129\n\nstart_time\x18\x07 \x01(\x0b2\x1a.google.protobuf.TimestampR\tstartTime\x125\n\x08end_time\x18\x08 \x01(\x0b2\x1a.google.protobuf.TimestampR\x07endTime"l\n\x13ListEntriesResponse\x12-\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken"B\n\x14RecentEntriesRequest\x12*\n\tpage_size\x18\x01 \x01(\x05R\x08pageSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"w\n\x15RecentEntriesResponse\x12-\n\x07entries\x18\x01 \x03(\x0b2\x13.bas.audit.v2.EntryR\x07entries\x12/\n\x05as_of\x18\x02 \x01(\x0b2\x1a.google.protobuf.TimestampR\x04asOf"e\n\x14ExportEntriesRequest\x12!\n\x06cursor\x18\x01 \x01(\tR\x06cursorB\t\x8a\xce\x18\x05\x08\x04\x18\x80\x02\x12*\n\ttree_size\x18\x02 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"\x92\x01\n\x15ExportEntriesResponse\x12:\n\ncheckpoint\x18\x01 \x01(\x0b2\x18.bas.audit.v2.CheckpointH\x00R\ncheckpoint\x123\n\x05entry\x18\x02 \x01(\x0b2\x1b.bas.audit.v2.ExportedEntryH\x00R\x05entryB\x08\n\x06record"\xb9\x01\n\rExportedEntry\x12)\n\x05entry\x18\x01 \x01(\x0b2\x13.bas.audit.v2.EntryR\x05entry\x12#\n\rpersonal_salt\x18\x02 \x01(\x0cR\x0cpersonalSalt\x12#\n\rpersonal_hash\x18\x03 \x01(\x0cR\x0cpersonalHash\x12\x1b\n\tleaf_hash\x18\x04 \x01(\x0cR\x08leafHash\x12\x16\n\x06cursor\x18\x05 \x01(\tR\x06cursor"B\n\x14GetCheckpointRequest\x12*\n\ttree_size\x18\x01 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"o\n\x18GetInclusionProofRequest\x12\'\n\x08entry_id\x18\x01 \x01(\tR\x07entryIdB\x0c\xe0A\x02\x8a\xce\x18\x05\x08\x01\x18\x80\x01\x12*\n\ttree_size\x18\x02 \x01(\x03R\x08treeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"\x8f\x01\n\x1aGetConsistencyProofRequest\x128\n\x0ffirst_tree_size\x18\x01 \x01(\x03R\rfirstTreeSizeB\x10\xe0A\x02\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\xf0?\x127\n\x10second_tree_size\x18\x02 \x01(\x03R\x0esecondTreeSizeB\r\x8a\xce\x18\tQ\x00\x00\x00\x00\x00\x00\x00\x00"\x17\n\x15GetVerifierKeyRequest"7\n\x0bVerifierKey\x12\x16\n\x06origin\x18\x01 \x01(\tR\x06origin\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"e\n\x18ErasePersonalDataRequest\x12#\n\x05actor\x18\x01 \x01(\tR\x05actorB\r\x8a\xce\x18\x05\x08\x02\x18\x80\x01\x90\xce\x18\x01\x12$\n\x08entry_id\x18\x02 \x01(\tR\x07entryIdB\t\x8a\xce\x18\x05\x08\x01\x18\x80\x01"R\n\x19ErasePersonalDataResponse\x12!\n\x0cerased_count\x18\x01 \x01(\x05R\x0berasedCount\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more*\x8e\x01\n\x0fAcknowledgement\x12\x1f\n\x1bACKNOWLEDGEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17ACKNOWLEDGEMENT_DURABLE\x10\x01\x12\x1d\n\x19ACKNOWLEDGEMENT_SEQUENCED\x10\x02\x12\x1e\n\x1aACKNOWLEDGEMENT_INTEGRATED\x10\x032\xc2\r\n\x0cAuditService\x12\xba\x01\n\x0bAppendEntry\x12 .bas.audit.v2.AppendEntryRequest\x1a!.bas.audit.v2.AppendEntryResponse"f\x82\xd3\xe4\x93\x02\x1e"\x15/api/v2/audit/entries:\x05entry\x82\xce\x18>\n\x0baudit:write\x18\x01 \xf4\x03(\x88\'8\x01B\x0eentry.entry_idJ\x15entry.idempotency_key\x12\xaf\x01\n\x12BatchAppendEntries\x12\'.bas.audit.v2.BatchAppendEntriesRequest\x1a(.bas.audit.v2.BatchAppendEntriesResponse"F\x82\xd3\xe4\x93\x02&"!/api/v2/audit/entries:batchAppend:\x01*\x82\xce\x18\x16\n\x0baudit:write\x18\x01 \xb8\x17(\xb0\xea\x01\x12\x80\x01\n\x08GetEntry\x12\x1d.bas.audit.v2.GetEntryRequest\x1a\x13.bas.audit.v2.Entry"@\x82\xd3\xe4\x93\x02"\x12 /api/v2/audit/entries/{entry_id}\x82\xce\x18\x14\n\naudit:read\x18\x01 \x96\x01(\xdc\x0b\x12\x89\x01\n\x0bListEntries\x12 .bas.audit.v2.ListEntriesRequest\x1a!.bas.audit.v2.ListEntriesResponse"5\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v2/audit/entries\x82\xce\x18\x14\n\naudit:read\x18\x01 \xf4\x03(\x88\'\x12\x98\x01\n\rRecentEntries\x12".bas.audit.v2.RecentEntriesRequest\x1a#.bas.audit.v2.RecentEntriesResponse">\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v2/audit/entries:recent\x82\xce\x18\x16\n\naudit:read\x18\x01 \x96\x01(\xdc\x0b0\x01\x12\x92\x01\n\rExportEntries\x12".bas.audit.v2.ExportEntriesRequest\x1a#.bas.audit.v2.ExportEntriesResponse"6\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v2/audit/entries:export\x82\xce\x18\x0e\n\naudit:read\x18\x040\x01\x12\x87\x01\n\rGetCheckpoint\x12".bas.audit.v2.GetCheckpointRequest\x1a\x18.bas.audit.v2.Checkpoint"8\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v2/audit/checkpoint\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\xa1\x01\n\x11GetInclusionProof\x12&.bas.audit.v2.GetInclusionProofRequest\x1a\x1c.bas.audit.v2.InclusionProof"F\x82\xd3\xe4\x93\x02(\x12&/api/v2/audit/entries/{entry_id}/proof\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\x9a\x01\n\x13GetConsistencyProof\x12(.bas.audit.v2.GetConsistencyProofRequest\x1a\x1e.bas.audit.v2.ConsistencyProof"9\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v2/audit/consistency\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\x83\x01\n\x0eGetVerifierKey\x12#.bas.audit.v2.GetVerifierKeyRequest\x1a\x19.bas.audit.v2.VerifierKey"1\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v2/audit/key\x82\xce\x18\x14\n\naudit:read\x18\x01 \xac\x02(\xb8\x17\x12\xb2\x01\n\x11ErasePersonalData\x12&.bas.audit.v2.ErasePersonalDataRequest\x1a\'.bas.audit.v2.ErasePersonalDataResponse"L\x82\xd3\xe4\x93\x02,"\'/api/v2/audit/entries:erasePersonalData:\x01*\x82\xce\x18\x16\n\x0baudit:admin\x18\x01 \x88\'(\xb0\xea\x01b\x06proto3',
     [
         annotations_pb_.desc(),
         audit_pb.desc(),
@@ -770,6 +911,10 @@ _DESC = file_desc(
         "GetCheckpointRequest": GetCheckpointRequest,
         "GetInclusionProofRequest": GetInclusionProofRequest,
         "GetConsistencyProofRequest": GetConsistencyProofRequest,
+        "GetVerifierKeyRequest": GetVerifierKeyRequest,
+        "VerifierKey": VerifierKey,
+        "ErasePersonalDataRequest": ErasePersonalDataRequest,
+        "ErasePersonalDataResponse": ErasePersonalDataResponse,
         "Acknowledgement": Acknowledgement,
     },
 )
