@@ -33,13 +33,13 @@ async def test_a_database_that_is_away_is_503_and_what_is_cached_is_answered() -
                             assert answer.status_code in codes, answer.text
                             assert answer.headers["content-type"].startswith("application/problem+json")
                             assert "Traceback" not in answer.text
-                        assert time.monotonic() - begun < 8.0
+                        assert time.monotonic() - begun < 30.0
                         await control.clear_faults()
 
                     async def back() -> bool:
                         return (await caller.get("/api/devices/d2")).status_code == 404
 
-                    await eventually(back, "the database again", within=20)
+                    await eventually(back, "the database again")
                     assert (await caller.post("/api/devices", json={"deviceId": "d3"})).status_code == 201
                     listed = (await caller.get("/api/devices", params={"orderBy": "device_id"})).json()["devices"]
                     assert [device["deviceId"] for device in listed] == ["d1", "d3"]

@@ -3,9 +3,11 @@ a client that does what grpcurl does (reflection, then the call), since grpcurl 
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
 
+from tests.support import patience
 from tests.support.platform import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-BOUND = 20.0
+BOUND = 60.0
 
 
 def readme_lines() -> list[str]:
@@ -157,9 +160,15 @@ async def test_the_lines_of_the_banner(up: Platform, channel: grpc.aio.Channel) 
 
 
 async def bash(script: str) -> str:
-    """What the lines print. Aliases are on, as at a prompt."""
-    shell = await asyncio.create_subprocess_exec(
-        *("bash", "-O", "expand_aliases"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await asyncio.wait_for(shell.communicate(script.encode()), BOUND)
+    """What the lines print. Aliases are on, as at a prompt; curl asks for the longest deadline."""
+    with tempfile.TemporaryDirectory() as home:
+        lines = [f'header = "{name}: {value}"\n' for name, value in patience.HEADERS.items()]
+        (Path(home) / ".curlrc").write_text("".join(lines), encoding="utf-8")
+        shell = await asyncio.create_subprocess_exec(
+            *("bash", "-O", "expand_aliases"),
+            env=os.environ | {"CURL_HOME": home},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(shell.communicate(script.encode()), BOUND)
     return out.decode()

@@ -32,7 +32,7 @@ async def test_many_signals_are_one_stop(up: Platform) -> None:
 
 async def test_a_stop_while_starting_leaves_nothing(fresh_platform: Platform) -> None:
     fresh_platform.spawn()
-    await eventually(lambda: "devices" in fresh_platform.parts(), "the first parts", within=20)
+    await eventually(lambda: "devices" in fresh_platform.parts(), "the first parts")
     parts = fresh_platform.parts()
     assert await fresh_platform.stop() == 0
     assert not any(map(runs, parts.values()))
@@ -60,7 +60,7 @@ async def test_a_stop_is_bounded_when_a_part_hangs(up: Platform) -> None:
         os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     assert await up.stop() == 0
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 30.0
     assert not any(map(runs, parts.values()))
 
 

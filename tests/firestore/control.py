@@ -53,7 +53,7 @@ class ControlHandler(grpc.GenericRpcHandler):
 class Control:
     """The test's end, over a channel of its own."""
 
-    def __init__(self, address: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, address: str, *, timeout: float = 60.0) -> None:
         self._channel = grpc.aio.insecure_channel(address)
         self._call: Any = self._channel.unary_unary(METHOD)
         self._timeout = timeout

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool] | bool], what: str, *, within: float = 10.0, every: float = 0.02
+    condition: Callable[[], Awaitable[bool] | bool], what: str, *, within: float = 30.0, every: float = 0.02
 ) -> None:
     """Return once `condition()` is true; AssertionError naming `what` when it is not within the bound (seconds)."""
     end = time.monotonic() + within

@@ -86,7 +86,7 @@ class FirestoreProcess:
         """Its last counts, as it wrote them."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await self.process.wait() == 0
         return dict(json.loads(self.counts_file.read_text()))
 
@@ -109,7 +109,7 @@ async def process_serving(folder: Path, *arguments: str) -> AsyncIterator[Firest
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             address = (await process.stdout.readline()).decode().strip()
         control = Control(address)
         try:

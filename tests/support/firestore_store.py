@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chassis.clock import SystemClock
-from chassis.config import Seconds, Store
 from chassis.store.firestore import FirestoreStore
 from services.devices.filters import SCHEMA
 from tests.firestore_server import FirestoreServer
+from tests.support import patience
 from tests.support.firestore import serving
 from tests.support.stores import EMULATOR, ROOT
 
 # Generous, as the machine of a test is busy: the budgets have tests of their own.
-BUDGET = Store(read_timeout=Seconds(10), write_timeout=Seconds(10))
+BUDGET = patience.STORE
 
 
 @asynccontextmanager

@@ -33,9 +33,9 @@ def serving_apart(
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
     try:
-        assert started.wait(10)
+        assert started.wait(60)
         yield addresses[0]
     finally:
         ended.set()
-        thread.join(10)
+        thread.join(60)
         loop.close()

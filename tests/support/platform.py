@@ -19,12 +19,13 @@ import pytest
 
 from chassis.config import SETTINGS
 from launcher.targets import SERVICES
+from tests.support import patience
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 UP = "Ctrl-C stops it all."
-START_BOUND = 60.0
-STOP_BOUND = 15.0
+START_BOUND = 90.0
+STOP_BOUND = 60.0
 ANY_PORTS = {"BAS_GATEWAY_PORT": "0"} | {f"BAS_{service.upper()}_PORT": "0" for service in SERVICES}
 """Every port is any that is free."""
 
@@ -138,7 +139,7 @@ class Platform:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
     def status(self) -> dict[str, Any]:
@@ -153,9 +154,8 @@ class Platform:
 
     def client(self, tenant: str = "acme") -> httpx.AsyncClient:
         """An HTTP client of the gateway as a caller of `tenant`."""
-        return httpx.AsyncClient(
-            base_url=self.gateway, headers={"Authorization": f"Bearer {self.token(tenant)}"}, timeout=10.0
-        )
+        headers = {"authorization": f"Bearer {self.token(tenant)}", **patience.HEADERS}
+        return httpx.AsyncClient(base_url=self.gateway, headers=headers, timeout=patience.CLIENT)
 
     def _addresses(self) -> Mapping[str, str]:
         if self._process is None or UP not in self.out:

@@ -22,7 +22,7 @@ EMULATOR: Final = "FIRESTORE_EMULATOR_HOST"
 STORES: Final = ("sqlite", "firestore")
 SQLITE: Final[Mapping[str, str]] = MappingProxyType({})
 _PLACE: Final = "bas-test/(default)"
-_START_BOUND: Final = 20.0
+_START_BOUND: Final = 60.0
 
 
 def is_stand_in() -> bool:

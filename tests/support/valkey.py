@@ -16,6 +16,8 @@ import redis
 
 from launcher.valkey import EmbeddedValkey, Persistence
 
+START_BOUND = 60.0
+
 
 class Valkey:
     """A running server and the things that may happen to it."""
@@ -35,7 +37,7 @@ class Valkey:
         return pid
 
     async def start(self) -> None:
-        await self._server.start()
+        await self._server.start(within=START_BOUND)
 
     async def stop(self) -> None:
         await self._server.stop()
@@ -43,7 +45,7 @@ class Valkey:
     async def restart(self) -> None:
         """End it, if it still runs, and start it on the same address; empty, unless it has persistence."""
         await self._server.stop()
-        await self._server.start()
+        await self.start()
 
     async def kill(self) -> None:
         """SIGKILL: it is gone without a word."""
@@ -59,7 +61,7 @@ class Valkey:
 
     def command(self, *words: str | bytes | int) -> Any:
         """One blocking command on a connection of its own: to arrange, and to look behind the scenes."""
-        with redis.Redis.from_url(self.url, socket_timeout=5.0) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=60.0) as client:
             return client.execute_command(*words)
 
 

@@ -6,18 +6,15 @@ from random import Random
 
 import pytest
 
-from chassis import config
 from chassis.cache import lease
 from chassis.cache.client import open_cache
 from chassis.cache.port import Cache, Script
 from chassis.clock import FakeClock, SystemClock
 from chassis.telemetry.metrics import Metrics
+from tests.support import patience
 from tests.support.eventually import eventually
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
-
-GENEROUS = config.Seconds(2.0)
-"""These tests are about answers, not about a busy machine's time."""
 
 
 @pytest.fixture(params=["valkey", "memory"])
@@ -26,7 +23,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
         yield MemoryCache(SystemClock())
         return
     server: Valkey = request.getfixturevalue("valkey")
-    client = open_cache(config.Redis(url=server.url, op_timeout=GENEROUS), Metrics())
+    client = open_cache(patience.cache_at(server.url), Metrics())
     yield client
     await client.close()
 
@@ -76,7 +73,7 @@ async def test_concurrent_operations_get_their_own_answers(cache: Cache) -> None
 
 
 async def test_scripts_are_loaded_on_demand(valkey: Valkey) -> None:
-    client = open_cache(config.Redis(url=valkey.url, op_timeout=GENEROUS), Metrics())
+    client = open_cache(patience.cache_at(valkey.url), Metrics())
     script = Script("sum", "return {ARGV[1] + ARGV[2], KEYS[1], false}")
     try:
         assert await client.run(script, ("k",), (1, 2)) == [3, b"k", None]
@@ -89,7 +86,7 @@ async def test_scripts_are_loaded_on_demand(valkey: Valkey) -> None:
 
 
 async def test_slow_commands_go_through_redis_py(valkey: Valkey) -> None:
-    client = open_cache(config.Redis(url=valkey.url, op_timeout=GENEROUS), Metrics())
+    client = open_cache(patience.cache_at(valkey.url), Metrics())
     try:
         await client.get("k")
         assert (await client.command("INFO", "server"))["run_id"].startswith(client.epoch)
@@ -101,7 +98,7 @@ async def test_slow_commands_go_through_redis_py(valkey: Valkey) -> None:
 
 async def test_the_scripts_twins_answer_like_the_scripts(valkey: Valkey) -> None:
     """MemoryCache stands for the server in the interleavings: each script, both sides, the same random calls."""
-    real = open_cache(config.Redis(url=valkey.url, op_timeout=GENEROUS), Metrics())
+    real = open_cache(patience.cache_at(valkey.url), Metrics())
     twin = MemoryCache(FakeClock())
     random = Random(7)
     names = ("dev:{a}", "dev:{a}:g", "dev:{a}:f")

@@ -6,7 +6,6 @@ from random import Random
 
 import pytest
 
-from chassis import config
 from chassis.cache.client import open_cache
 from chassis.cache.lease import Lives
 from chassis.cache.port import Cache, Loaded, ReadThrough
@@ -14,6 +13,7 @@ from chassis.cache.readthrough import GroupReadThrough, LeaseReadThrough
 from chassis.clock import SystemClock
 from chassis.errors import deadline_exceeded
 from chassis.telemetry.metrics import Metrics
+from tests.support import patience
 from tests.support.eventually import eventually
 from tests.support.memory_cache import MemoryCache
 from tests.support.valkey import Valkey
@@ -47,7 +47,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
         yield MemoryCache(SystemClock())
         return
     server: Valkey = request.getfixturevalue("valkey")
-    client = open_cache(config.Redis(url=server.url, op_timeout=config.Seconds(2.0)), Metrics())
+    client = open_cache(patience.cache_at(server.url), Metrics())
     yield client
     await client.close()
 
@@ -200,7 +200,7 @@ async def test_a_bound_on_an_entrys_life_holds(devices: ReadThrough) -> None:
     async def reloaded() -> bool:
         return await devices.get("k/1", load) != b"1"
 
-    await eventually(reloaded, "the entry ends by its bound, far before its TTL", within=2.0)
+    await eventually(reloaded, "the entry ends by its bound, far before its TTL")
 
 
 async def test_an_entry_of_an_unknown_format_is_not_believed(

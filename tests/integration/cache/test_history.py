@@ -10,18 +10,23 @@ from random import Random
 
 import pytest
 
-from chassis import config
 from chassis.cache.client import CacheClient, open_cache
 from chassis.cache.lease import Lives
 from chassis.cache.port import Loaded
 from chassis.cache.readthrough import LeaseReadThrough
 from chassis.telemetry.metrics import Metrics
+from tests.support import patience
 from tests.support.history import History, Read, Write
 from tests.support.naive_cache import NaiveReadThrough
 from tests.support.valkey import Valkey
 
 KEY = "acme/d1"
 SECONDS = 1.5
+LONGEST = 60.0
+READS = 200
+"""It lasts until there are so many, which a busy machine needs longer for."""
+ROUNDS = 20
+"""In which the naive one is caught: mostly in the first."""
 
 
 def _leased(client: CacheClient) -> LeaseReadThrough:
@@ -43,17 +48,22 @@ class Run:
         self.version = 0
         self.loads = 0
         self.ticks = itertools.count()
+        self.begun = 0.0
         self.random = Random(1)
 
-    async def reader(self, replica: Made, end: float) -> None:
-        while time.monotonic() < end:
+    def going(self) -> bool:
+        passed = time.monotonic() - self.begun
+        return passed < SECONDS or (passed < LONGEST and len(self.history.reads) <= READS)
+
+    async def reader(self, replica: Made) -> None:
+        while self.going():
             began = float(next(self.ticks))
             data = await replica.get(KEY, self.load)
             self.history.reads.append(Read(began, float(next(self.ticks)), int(data or b"-1")))
             await asyncio.sleep(0)
 
-    async def writer(self, replica: Made, end: float) -> None:
-        while time.monotonic() < end:
+    async def writer(self, replica: Made) -> None:
+        while self.going():
             await asyncio.sleep(self.random.uniform(0, 0.004))
             self.version += 1
             write = Write(self.version, float(next(self.ticks)))
@@ -70,26 +80,27 @@ class Run:
         return Loaded(version.encode(), version)
 
     async def run(self) -> History:
-        end = time.monotonic() + SECONDS
-        readers = [self.reader(replica, end) for replica in self.replicas for _ in range(8)]
-        await asyncio.gather(*readers, *(self.writer(replica, end) for replica in self.replicas))
+        self.begun = time.monotonic()
+        readers = [self.reader(replica) for replica in self.replicas for _ in range(8)]
+        await asyncio.gather(*readers, *(self.writer(replica) for replica in self.replicas))
         return self.history
 
 
 @pytest.mark.parametrize(("make", "promised"), [(_leased, True), (_naive, False)])
 async def test_history(valkey: Valkey, make: Callable[[CacheClient], Made], *, promised: bool) -> None:
-    settings = config.Redis(url=valkey.url, op_timeout=config.Seconds(2.0))
-    clients = [open_cache(settings, Metrics()) for _ in range(2)]
+    clients = [open_cache(patience.cache_at(valkey.url), Metrics()) for _ in range(2)]
     run = Run([make(client) for client in clients])
-    history = await run.run()
-    violations = history.violations()
-    assert len(history.reads) > 200
+    for _ in range(1 if promised else ROUNDS):
+        history = await run.run()
+        violations = history.violations()
+        if violations:
+            break
+    assert len(history.reads) > READS
     assert all(write.acknowledged for write in history.writes)
-    stale = sum("stale" in line for line in violations)
     if promised:
         assert violations == []
     else:
-        assert stale > 0
+        assert any("stale" in line for line in violations)
     for replica, client in zip(run.replicas, clients, strict=True):
         await replica.close()
         await client.close()

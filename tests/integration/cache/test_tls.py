@@ -74,7 +74,7 @@ async def tls_port(valkey: Valkey, tmp_path: Path) -> AsyncIterator[int]:
 
 
 def _settings(port: int, authority: Path) -> config.Redis:
-    second = config.Seconds(2.0)
+    second = config.Seconds(10.0)
     url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority}"
     return config.Redis(url=url, op_timeout=second, connect_timeout=second)
 

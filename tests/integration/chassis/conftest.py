@@ -114,7 +114,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> KeySet:
 
 @pytest.fixture
 def grpc_config() -> Grpc:
-    return Grpc(drain=Seconds(2))
+    return Grpc(drain=Seconds(30))
 
 
 @pytest.fixture

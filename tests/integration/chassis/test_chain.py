@@ -58,7 +58,8 @@ async def test_streams_carry_many_messages_in_order(running: Running) -> None:
 async def test_the_handler_sees_caller_request_id_method_and_deadline(running: Running, shape: str) -> None:
     before = SystemClock().monotonic()
     metadata = (*running.bearer(), ("x-request-id", "r-1"))
-    await answers(call_of(running, shape)("x", metadata=metadata, timeout=10))
+    await answers(call_of(running, shape)("x", metadata=metadata, timeout=60))
+    after = SystemClock().monotonic()
     (call,) = running.echo.calls
     assert call is not None
     assert call.caller is not None
@@ -66,7 +67,7 @@ async def test_the_handler_sees_caller_request_id_method_and_deadline(running: R
     assert call.caller.scopes == {"devices:read", "devices:write"}
     assert call.method.startswith(f"/{echo.NAME}/")
     assert call.deadline is not None
-    assert 9.0 < call.deadline - before < 9.9, "5 % is kept back"
+    assert before + 56.9 < call.deadline < after + 57.1, "5 % is kept back"
 
 
 async def test_one_calls_context_is_not_anothers(running: Running) -> None:
@@ -209,7 +210,7 @@ async def test_an_unencodable_message_is_an_internal_error_not_a_hang(running: R
         raise ApiError(Code.NOT_FOUND, "X_NOT_FOUND", "\ud800")
 
     running.echo.act = fail
-    assert (await refused(running.unary()("x", metadata=running.bearer(), timeout=2))).code is Code.INTERNAL
+    assert (await refused(running.unary()("x", metadata=running.bearer(), timeout=60))).code is Code.INTERNAL
 
 
 async def test_a_cancellation_that_leaks_is_a_status_at_once(running: Running, shape: str) -> None:
@@ -217,21 +218,21 @@ async def test_a_cancellation_that_leaks_is_a_status_at_once(running: Running, s
         raise asyncio.CancelledError
 
     running.echo.act = leak
-    async with asyncio.timeout(1.5):
-        got = await refused(call_of(running, shape)("x", metadata=running.bearer(), timeout=10))
+    async with asyncio.timeout(30):
+        got = await refused(call_of(running, shape)("x", metadata=running.bearer(), timeout=60))
     assert got.code is Code.INTERNAL
 
 
 async def test_a_cancelled_inner_task_is_a_status_at_once(running: Running) -> None:
     async def leak(_text: str) -> str:
-        inner = asyncio.create_task(asyncio.sleep(10))
+        inner = asyncio.create_task(asyncio.sleep(300))
         asyncio.get_running_loop().call_soon(inner.cancel)
         await inner
         return ""
 
     running.echo.act = leak
-    async with asyncio.timeout(1.5):
-        assert (await refused(running.unary()("x", metadata=running.bearer(), timeout=10))).code is Code.INTERNAL
+    async with asyncio.timeout(30):
+        assert (await refused(running.unary()("x", metadata=running.bearer(), timeout=60))).code is Code.INTERNAL
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe"])
@@ -251,33 +252,36 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(running: Running,
 async def test_the_default_deadline_holds_where_the_caller_has_none(running: Running) -> None:
     running.echo.act = _forever
     begun = SystemClock().monotonic()
-    got = await refused(running.unary("Quick")("x", metadata=running.bearer()))
+    got = await refused(running.unary("Expected")("x", metadata=running.bearer()))
     took = SystemClock().monotonic() - begun
     assert (got.code, got.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-    assert 0.08 < took < 0.4
+    assert 0.09 < took < 30, "it is 0.1 s, and 60 s for who asks for them"
     assert running.echo.cancelled.is_set()
 
 
 async def test_the_maximum_shortens_a_longer_deadline(running: Running) -> None:
     running.echo.act = _forever
     begun = SystemClock().monotonic()
-    got = await refused(running.unary("Quick")("x", metadata=running.bearer(), timeout=30))
+    got = await refused(running.unary("Quick")("x", metadata=running.bearer(), timeout=60))
     assert got.code is Code.DEADLINE_EXCEEDED
-    assert 0.18 < SystemClock().monotonic() - begun < 0.5
+    assert 0.18 < SystemClock().monotonic() - begun < 30
 
 
 async def test_the_callers_own_deadline_ends_the_work(running: Running, shape: str) -> None:
     running.echo.act = _forever
-    got = await refused(call_of(running, shape)("x", metadata=running.bearer(), timeout=0.15))
-    assert got.code is Code.DEADLINE_EXCEEDED
-    async with asyncio.timeout(0.3):
+    for seconds in (0.15, 2, 10):  # a busy machine may need longer than the first for the way there
+        got = await refused(call_of(running, shape)("x", metadata=running.bearer(), timeout=seconds))
+        assert got.code is Code.DEADLINE_EXCEEDED
+        if running.echo.entered.is_set():
+            break
+    async with asyncio.timeout(10):
         await running.echo.cancelled.wait()
 
 
 async def test_a_handler_that_swallows_its_cancellation_is_late_all_the_same(running: Running) -> None:
     async def stubborn(_text: str) -> str:
         try:
-            await asyncio.sleep(5)
+            await asyncio.sleep(300)
         except asyncio.CancelledError:
             return "too late"
         return ""
@@ -289,7 +293,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_late_all_the_same(run
 async def test_an_exception_made_of_the_deadline_is_the_deadline(running: Running) -> None:
     async def translate(_text: str) -> str:
         try:
-            await asyncio.sleep(5)
+            await asyncio.sleep(300)
         except asyncio.CancelledError:
             raise RuntimeError("interrupted") from None
         return ""
@@ -300,11 +304,11 @@ async def test_an_exception_made_of_the_deadline_is_the_deadline(running: Runnin
 
 async def test_work_ends_when_the_caller_goes(running: Running, shape: str) -> None:
     running.echo.act = _forever
-    call = call_of(running, shape)("x", metadata=running.bearer(), timeout=10)
+    call = call_of(running, shape)("x", metadata=running.bearer(), timeout=60)
     reading = asyncio.ensure_future(answers(call))
     await running.echo.entered.wait()
     call.cancel()
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(30):
         await running.echo.cancelled.wait()
     with pytest.raises(asyncio.CancelledError):
         await reading
@@ -429,7 +433,7 @@ async def test_the_server_goes_on_after_all_of_it(running: Running) -> None:
         if text == "leak":
             raise asyncio.CancelledError
         if text == "hang":
-            await asyncio.sleep(10)
+            await asyncio.sleep(300)
         raise ValueError(text)
 
     running.echo.act = fail
@@ -439,7 +443,7 @@ async def test_the_server_goes_on_after_all_of_it(running: Running) -> None:
     )
     assert all(isinstance(each, grpc.aio.AioRpcError) for each in outcomes)
     running.echo.act = echo.Echo._same
-    assert (await call("fine", metadata=running.bearer())).text == "fine"
+    assert (await running.unary()("fine", metadata=running.bearer())).text == "fine"
 
 
 async def _forever(_text: str) -> str:

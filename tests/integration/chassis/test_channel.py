@@ -78,9 +78,9 @@ async def test_a_service_that_is_not_there_is_unavailable_and_shows_no_address(s
 
 
 async def test_the_deadline_is_what_is_left_of_the_call_in_progress(running: Running, client: Client) -> None:
-    deadline = SystemClock().monotonic() + 1.0
+    deadline = SystemClock().monotonic() + 30.0
     token = context.enter(context.Call("/x/Y", "r-9", deadline))
-    await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer(), timeout=15)
+    await client.unary(UNARY, POLICIES[UNARY])(HELLO, metadata=running.bearer(), timeout=45)
     context.leave(token)
     (call,) = running.echo.calls
     assert call is not None
@@ -105,12 +105,12 @@ async def test_the_rpcs_own_default_and_maximum_hold(running: Running, client: C
         return ""
 
     running.echo.act = hang
-    for timeout, at_most in ((None, 0.5), (60, 0.7)):
+    for timeout, least in ((None, 0.09), (60, 0.18)):
         begun = SystemClock().monotonic()
         with pytest.raises(ApiError) as late:
             await client.unary(QUICK, POLICIES[QUICK])(HELLO, timeout, running.bearer())
         assert late.value.code is Code.DEADLINE_EXCEEDED
-        assert SystemClock().monotonic() - begun < at_most
+        assert least < SystemClock().monotonic() - begun < 30
 
 
 async def test_a_cancelled_caller_cancels_the_work(running: Running, client: Client, seen: Metrics) -> None:
@@ -124,6 +124,6 @@ async def test_a_cancelled_caller_cancels_the_work(running: Running, client: Cli
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(30):
         await running.echo.cancelled.wait()
     assert handled(seen, "Unary", "CANCELLED") == 1

@@ -42,7 +42,7 @@ class Part:
 async def test_a_signal_stops_all_in_reverse(number: signal.Signals) -> None:
     log: list[str] = []
     parts = [Part("a", log), Part("b", log, fails="stop"), Part("c", log)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await run_until_signal(parts, ready=lambda: os.kill(os.getpid(), number))
     assert log == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]
 

@@ -19,6 +19,7 @@ from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
+from tests.support import patience
 from tests.support.valkey import own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -55,14 +56,13 @@ class Running:
         self.url = f"http://127.0.0.1:{server.port}"
 
     def client(self, **headers: str) -> httpx.AsyncClient:
-        # The longest deadline there is: a busy machine is no failure of what these tests are about.
-        given = {"authorization": TOKEN, "request-timeout": "10s"} | {
+        given = {"authorization": TOKEN, **patience.HEADERS} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        return httpx.AsyncClient(base_url=self.url, headers=given, timeout=10)
+        return httpx.AsyncClient(base_url=self.url, headers=given, timeout=patience.CLIENT)
 
 
-async def exchange(port: int, sent: bytes, *, within: float = 2.0) -> bytes:
+async def exchange(port: int, sent: bytes, *, within: float = 30.0) -> bytes:
     """All that the server answers to raw bytes until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

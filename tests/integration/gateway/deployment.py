@@ -26,9 +26,7 @@ from gateway.server import GatewayServer
 from tests.integration.gateway.conftest import MAX_BODY, upstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 from tests.integration.sessions.conftest import Sessions, opened, replica
-
-PATIENT = {"request-timeout": "10s"}
-"""The longest deadline there is: a busy machine is no failure of what these tests are about."""
+from tests.support import patience
 
 
 class SignedIn:
@@ -127,7 +125,7 @@ async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncI
             )
             running.push_async_callback(listening.stop)
             url = f"http://127.0.0.1:{listening.port}"
-            client = httpx.AsyncClient(base_url=url, timeout=10, headers=PATIENT)
+            client = httpx.AsyncClient(base_url=url, timeout=patience.CLIENT, headers=patience.HEADERS)
             running.push_async_callback(client.aclose)
             made.urls.append(url)
             made.clients.append(client)

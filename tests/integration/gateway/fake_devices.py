@@ -19,7 +19,8 @@ SERVICE = "bas.devices.v2.DeviceService"
 
 
 class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
-    """`requests` and `metadata` hold what came in; `fail` is raised by the next calls; a get of `slow` waits."""
+    """`requests` and `metadata` hold what came in; `fail` is raised by the next calls; a get of `slow` waits, and a
+    batch whose first device that is."""
 
     def __init__(self) -> None:
         self.reset()
@@ -41,6 +42,14 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
         if self.fail is not None:
             await self._abort(context, self.fail)
 
+    async def _wait(self) -> None:
+        self.waiting.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
     async def _abort(self, context: Any, error: errors.ApiError) -> NoReturn:
         context.set_trailing_metadata(trailers_of(error, ""))
         await context.abort(STATUS_CODES[error.code], error.message)
@@ -49,12 +58,7 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
     async def GetDevice(self, request: Any, context: Any) -> devices_pb2.Device:
         await self._enter(request, context)
         if request.device_id == "slow":
-            self.waiting.set()
-            try:
-                await self.release.wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
+            await self._wait()
         device = self.devices.get(request.device_id)
         if device is None:
             await self._abort(context, errors.not_found("device", request.device_id))
@@ -112,6 +116,8 @@ class FakeDevices(devices_service_pb2_grpc.DeviceServiceServicer):
 
     async def BatchCreateDevices(self, request: Any, context: Any) -> devices_service_pb2.BatchCreateDevicesResponse:
         await self._enter(request, context)
+        if request.devices and request.devices[0].device_id == "slow":
+            await self._wait()
         return devices_service_pb2.BatchCreateDevicesResponse()
 
 

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.integration.gateway.conftest import MAX_BODY, Running
+from tests.support import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,7 +114,7 @@ async def test_control_characters_reach_the_rules_of_the_service(http: httpx.Asy
     "path", ["/api/v2/devices/%", "/api/v2/devices/%4", "/api/v2/devices/%zz", "/api/v2/devices/%ff", "/api/%"]
 )
 async def test_malformed_percent_in_the_path(http: httpx.AsyncClient, path: str) -> None:
-    async with httpx.AsyncClient() as raw:
+    async with httpx.AsyncClient(timeout=patience.CLIENT) as raw:
         target = httpx.URL(http.base_url).copy_with(raw_path=path.encode())
         answer = await raw.get(target, headers=dict(http.headers))
     assert_problem(answer, 400)
@@ -139,7 +140,7 @@ async def test_malformed_percent_in_the_path(http: httpx.AsyncClient, path: str)
 )
 async def test_bad_queries(http: httpx.AsyncClient, running: Running, query: str, field: str) -> None:
     target = httpx.URL(http.base_url).copy_with(raw_path=f"/api/v2/devices?{query}".encode())
-    async with httpx.AsyncClient() as raw:
+    async with httpx.AsyncClient(timeout=patience.CLIENT) as raw:
         answer = await raw.get(target, headers=dict(http.headers))
     assert_problem(answer, 400, field)
     assert running.devices.requests == []

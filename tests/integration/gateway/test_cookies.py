@@ -10,6 +10,7 @@ import pytest_asyncio
 from gateway import crosssite
 from gateway.request import Request
 from tests.integration.gateway.deployment import SignedIn, bearer, deployment
+from tests.support import patience
 from tests.support.valkey import Valkey
 
 PATHS = ("/api/sessions:cookie", "/api/v2/sessions:cookie")
@@ -46,7 +47,7 @@ def origin_of(signed: SignedIn) -> str:
 async def test_signing_in_and_out_as_a_browser_does(signed: SignedIn, path: str) -> None:
     session_id, token = await signed.sign_in("ada", "devices:write")
     page = {"sec-fetch-site": "same-origin", "origin": origin_of(signed)}
-    async with httpx.AsyncClient(base_url=signed.urls[0], headers={"request-timeout": "10s"}) as browser:
+    async with httpx.AsyncClient(base_url=signed.urls[0], headers=patience.HEADERS) as browser:
         answer = await browser.post(path, json={"token": token}, headers=page)
         assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (204, b"", "no-store")
         assert browser.cookies["bas_session"] == token

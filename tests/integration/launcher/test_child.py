@@ -34,7 +34,7 @@ def child(tmp_path: Path) -> Callable[[str], Child]:
 
 
 async def until_ready(tmp_path: Path) -> None:
-    await eventually((tmp_path / READY).exists, "the child", within=20)
+    await eventually((tmp_path / READY).exists, "the child")
 
 
 async def test_a_child_that_drains_is_given_the_time(child: Callable[[str], Child], tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ async def test_a_child_that_ignores_the_request_is_ended(child: Callable[[str], 
     begun = time.monotonic()
     await made.stop(grace=0.2)
     assert await made.wait() == -signal.SIGKILL
-    assert 0.2 <= time.monotonic() - begun < 5
+    assert 0.2 <= time.monotonic() - begun < 20
     await made.stop(grace=0.2)
 
 
@@ -97,9 +97,9 @@ async def test_a_child_knows_when_its_supervisor_has_gone(tmp_path: Path) -> Non
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     pid = int(out)
-    await eventually(lambda: _gone(pid), "the end of the orphan", within=10)
+    await eventually(lambda: _gone(pid), "the end of the orphan")
 
 
 def _gone(pid: int) -> bool:

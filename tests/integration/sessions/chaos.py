@@ -54,14 +54,17 @@ class Known:
 
 @dataclass
 class Run:
-    """`replicas` are asked by turns. Ends after `operations`, or after `seconds`, whichever is first. `lives_for`: turns
-    of its owner until a session is revoked, about; with few of them, it is revoked while it is first read."""
+    """`replicas` are asked by turns. Ends after `operations`, or after `seconds`, whichever is first; but not before
+    there is `enough`, which a busy machine may need `longest` seconds for. `lives_for`: turns of its owner until a
+    session is revoked, about; with few of them, it is revoked while it is first read."""
 
     replicas: Sequence[Sessions]
     seconds: float
     operations: int = 1 << 60
     owners: int = 4
     lives_for: int = 40
+    enough: Callable[[History], bool] = lambda _: True
+    longest: float = 60.0
     history: History = field(default_factory=History)
     random: Random = field(default_factory=lambda: Random(1))
 
@@ -69,17 +72,21 @@ class Run:
         self._ticks = itertools.count(1)
         self._known: dict[int, Known] = {}
         self._recent: list[Known] = []
-        self._until = 0.0
+        self._begun = 0.0
+        self._complete = False
 
     async def run(self, *faults: Callable[["Run"], Awaitable[None]]) -> History:
-        self._until = asyncio.get_running_loop().time() + self.seconds
+        self._begun = asyncio.get_running_loop().time()
         workers = [self._reader(replica) for replica in self.replicas for _ in range(READERS)]
         workers += [self._owner(number) for number in range(self.owners)]
         await asyncio.gather(*workers, *(fault(self) for fault in faults))
         return self.history
 
     def going(self) -> bool:
-        return asyncio.get_running_loop().time() < self._until and self.history.operations < self.operations
+        passed = asyncio.get_running_loop().time() - self._begun
+        if not self._complete and passed >= self.seconds:
+            self._complete = passed >= self.longest or self.enough(self.history)
+        return not self._complete and self.history.operations < self.operations
 
     async def _reader(self, replica: Sessions) -> None:
         with acting("acme"):

@@ -87,10 +87,12 @@ async def test_a_page_takes_as_long_among_many_as_among_few(
                 writes.append(Create(held.key, fields_of(held)))
             await store.commit(writes)
     times: dict[str, list[float]] = {"few": [], "many": []}
-    for _ in range(15):
+    for turn in range(200):  # the best of many: the machine may be busy with other things
         for user, taken in times.items():
             begun = time.perf_counter()
             page = await listed(sessions, user, page_size=50, filter=asked)
             taken.append(time.perf_counter() - begun)
             assert len(page.sessions) == 50
+        if turn > 10 and min(times["many"]) < 3 * min(times["few"]):
+            break
     assert min(times["many"]) < 3 * min(times["few"])

@@ -150,7 +150,7 @@ async def test_a_refresh_whose_answer_was_lost_loses_no_session(store: WatchedSt
 
 
 async def _until_connected(sessions: Sessions, token: str) -> RefreshSessionResponse:
-    for _ in range(200):
+    for _ in range(1500):
         try:
             return await refresh(sessions, token)
         except ApiError as failure:

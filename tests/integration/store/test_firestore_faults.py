@@ -37,12 +37,13 @@ from chassis.store.port import (
 )
 from tests.conformance.store.backend import SCHEMA, fill, ids, key, things
 from tests.firestore_server import FirestoreServer, Limits, faults
+from tests.support import patience
 from tests.support.eventually import eventually
 from tests.support.firestore import firestore_server, serving
 
 __all__ = ["firestore_server"]
 
-BUDGET = Store(read_timeout=Seconds(0.4), write_timeout=Seconds(0.4))
+BUDGET = patience.STORE
 Status = grpc.StatusCode
 
 
@@ -134,7 +135,7 @@ async def test_a_hung_call_ends_with_its_deadline(server: FirestoreServer, opera
     store = await opened(replace(BUDGET, read_timeout=Seconds(seconds), write_timeout=Seconds(seconds)))
     server.counts.clear()
     took = []
-    for _ in range(3):  # the best of three: the machine may be busy with other tests
+    for _ in range(30):  # the best of many: the machine may be busy with other tests
         server.faults.clear()
         server.faults.add(rpc, faults.unavailable())
         server.faults.add(rpc, faults.hang(), times=None)
@@ -238,7 +239,7 @@ class TestAnswerLost:
         await other.close()
 
     async def test_increments_are_neither_lost_nor_doubled(self, server: FirestoreServer) -> None:
-        store = await opened(Store(read_timeout=Seconds(10), write_timeout=Seconds(10)))
+        store = await opened()
         await store.commit([Create(key("a"), {"n": 0})])
         done = unknown = 0
 
@@ -334,7 +335,8 @@ async def test_a_limit_that_only_the_server_sees_is_a_document_too_large(monkeyp
         await store.close()
 
 
-async def test_close_waits_for_what_was_accepted_and_no_longer(server: FirestoreServer, store: FirestoreStore) -> None:
+async def test_close_waits_for_what_was_accepted_and_no_longer(server: FirestoreServer) -> None:
+    store = await opened(Store(read_timeout=Seconds(10), write_timeout=Seconds(0.4)))
     server.faults.add("Commit", faults.hang(), times=None)
     hung = asyncio.create_task(store.commit([Put(key("a"), {})]))
     await asyncio.sleep(0)

@@ -321,7 +321,15 @@ async def test_a_commit_is_withdrawn_while_it_waits_and_may_be_applied_once_begu
     assert all(isinstance(outcome, StoreTimeout) for outcome in outcomes)
     disk.set()
     stalled.result()
-    await store.commit([Create(key("later"), {})])
+
+    async def lands() -> bool:  # in this little time, when the machine is not too busy
+        try:
+            await store.commit([Put(key("later"), {})])
+        except StoreTimeout:
+            return False
+        return True
+
+    await eventually(lands, "a commit once the disk is back")
     assert [document.key.id for document in await store.query(Query("t", "batches"))] == ["begun", "later"]
     await store.close()
 
@@ -347,5 +355,12 @@ async def test_a_slow_query_is_interrupted_and_its_connection_used_again(tmp_pat
     for _ in range(6):
         with pytest.raises(StoreTimeout):
             await store.query(Query("t", "batches", (Filter("batch", Op.NE, 7),), limit=10_000))
-    assert await store.get(key("0-0")) is not None
+
+    async def reads() -> bool:  # in this little time, when the machine is not too busy
+        try:
+            return await store.get(key("0-0")) is not None
+        except StoreTimeout:
+            return False
+
+    await eventually(reads, "a short read")
     await store.close()

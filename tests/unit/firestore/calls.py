@@ -41,7 +41,7 @@ def delete(client: AsyncClient, path: str, **precondition: Any) -> Write:
 async def commit(client: AsyncClient, *writes: Write, database: str | None = None) -> Any:
     """A `CommitResponse`, whose times are datetimes."""
     request = CommitRequest(database=database or client._database_string, writes=list(writes))
-    return await client._firestore_api.commit(request=request, retry=None, timeout=5)
+    return await client._firestore_api.commit(request=request, retry=None, timeout=60)
 
 
 async def put(client: AsyncClient, documents: Mapping[str, Fields], collection: str = DEVICES) -> Any:
@@ -49,21 +49,21 @@ async def put(client: AsyncClient, documents: Mapping[str, Fields], collection: 
 
 
 async def fields(client: AsyncClient, path: str) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = (await client.document(path).get(retry=None, timeout=5)).to_dict()
+    found: dict[str, Any] | None = (await client.document(path).get(retry=None, timeout=60)).to_dict()
     return found
 
 
 async def update_time(client: AsyncClient, path: str) -> datetime:
-    moment: datetime = (await client.document(path).get(retry=None, timeout=5)).update_time
+    moment: datetime = (await client.document(path).get(retry=None, timeout=60)).update_time
     return moment
 
 
 async def ids(query: Any) -> list[str]:
-    return [found.id async for found in query.stream(retry=None, timeout=5)]
+    return [found.id async for found in query.stream(retry=None, timeout=60)]
 
 
 async def run(client: AsyncClient, query: StructuredQuery, parent: str = "tenants/t") -> list[str]:
     """The ids that a bare query finds."""
     request = RunQueryRequest(parent=name(client, parent), structured_query=query)
-    stream = await client._firestore_api.run_query(request=request, retry=None, timeout=5)
+    stream = await client._firestore_api.run_query(request=request, retry=None, timeout=60)
     return [answer.document.name.rsplit("/", 1)[1] async for answer in stream if answer.document.name]

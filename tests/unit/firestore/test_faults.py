@@ -35,7 +35,7 @@ async def _call(rpc: str, client: AsyncClient) -> Any:
             return await ids(client.collection(DEVICES))
         case _:
             query: Any = client.collection(DEVICES)
-            return await query.count().get(retry=None, timeout=5)
+            return await query.count().get(retry=None, timeout=60)
 
 
 @pytest.mark.parametrize("rpc", ["Commit", "BatchGetDocuments", "RunQuery", "RunAggregationQuery"])
@@ -73,22 +73,22 @@ async def test_a_hang_ends_with_the_clients_deadline(
     firestore_server.faults.add("Commit", faults.hang(after=after))
     began = time.monotonic()
     with pytest.raises(exceptions.DeadlineExceeded):
-        await firestore_client.document(D).create({"n": 1}, retry=None, timeout=0.2)
-    assert time.monotonic() - began < 2
+        await firestore_client.document(D).create({"n": 1}, retry=None, timeout=2)
+    assert time.monotonic() - began < 30
     assert firestore_server.documents.names() == ([f"{firestore_server.documents.prefix}/{D}"] if after else [])
     (attempt,) = firestore_server.counts.attempts
     await eventually(lambda: attempt.outcome == "CANCELLED", "the server sees that the client has gone")
     assert attempt.budget is not None
-    assert 0 < attempt.budget < 0.25  # the transport rounds it up
+    assert 0 < attempt.budget < 2.1  # the transport rounds it up
 
 
 async def test_a_hanging_call_does_not_hold_the_servers_end(firestore_server: FirestoreServer) -> None:
     firestore_server.faults.add("*", faults.hang(), times=None)
     async with grpc.aio.insecure_channel(firestore_server.address) as channel:
         call: Any = channel.unary_unary("/google.firestore.v1.Firestore/Commit")
-        waiting = asyncio.ensure_future(call(b"", timeout=20))
+        waiting = asyncio.ensure_future(call(b"", timeout=60))
         await eventually(lambda: bool(firestore_server.counts.attempts), "the call arrives")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await firestore_server.stop()
             with pytest.raises(grpc.aio.AioRpcError):
                 await waiting
@@ -97,7 +97,7 @@ async def test_a_hanging_call_does_not_hold_the_servers_end(firestore_server: Fi
 async def test_a_stream_breaks_in_the_middle(firestore_client: AsyncClient, firestore_server: FirestoreServer) -> None:
     await put(firestore_client, {str(number): {} for number in range(5)})
     firestore_server.faults.add("RunQuery", faults.broken_stream(3))
-    stream = firestore_client.collection(DEVICES).stream(retry=None, timeout=5)
+    stream = firestore_client.collection(DEVICES).stream(retry=None, timeout=60)
     assert [(await anext(stream)).id for _ in range(3)] == ["0", "1", "2"]
     with pytest.raises(exceptions.ServiceUnavailable):
         await anext(stream)
