@@ -7,6 +7,7 @@ from chassis.cache.readthrough import GroupReadThrough, LeaseReadThrough
 from chassis.clock import Clock
 from chassis.config import Config, Seconds
 from chassis.module import Background, Parts, ServiceModule, ServiceSpec
+from chassis.outbox.announcements import Announcements
 from chassis.store.landing import Landings
 from chassis.store.requests import RequestLog
 from services.devices.filters import SCHEMA
@@ -29,7 +30,8 @@ def build(config: Config, parts: Parts, *, presence_clock: Clock | None = None) 
     lists = GroupReadThrough(parts.cache, "dev:list", _lives(config, config.cache.list_ttl), parts.metrics)
     counts = GroupReadThrough(parts.cache, "dev:count", _lives(config, config.cache.count_ttl), parts.metrics)
     landings = Landings(parts.clock)
-    store = DeviceStore(parts.store, cached, (lists, counts), landings, parts.clock)
+    announcements = Announcements(NAME, parts.outbox, parts.clock, parts.random_bytes)
+    store = DeviceStore(parts.store, cached, (lists, counts), landings, announcements, parts.clock)
     limits = _limits(config)
     heartbeats = Heartbeats(parts.cache, limits, watch_gap=_watch_gap(config), clock=presence_clock)
     telemetry = TelemetrySnapshots(parts.cache, config.cache.telemetry_ttl, parts.clock)

@@ -29,10 +29,11 @@ from services.devices.store import DeviceExists, DeviceStore
 _METHOD: Final = "bas.devices.v2.DeviceService/CreateDevice"
 
 TOGETHER: Final = 100
-"""Devices of a batch committed at once."""
+"""Devices of a batch committed at once: each is a document, and may have an answer and an event, of 500 writes in all."""
 
 TOGETHER_BYTES: Final = 1024 * 1024
-"""And their size: a commit has a limit, and a stored label takes about three times its size."""
+"""And their size: a commit has a limit, and a stored label takes about three times its size, and as much in answer and
+event."""
 
 
 _TROUBLE: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED})

@@ -1,11 +1,11 @@
 """The devices of all tenants: documents, what is cached of them, and what a change invalidates.
 
-Every change of a device goes through `_commit`, which knows it before and after: the commit, then the invalidations,
-then the answer. Cached: `dev:{<tenant>/<device>}` (the serialized Device, etag included), and the tenant's groups
-`dev:list:{<tenant>}` and `dev:count:{<tenant>}` (see `listing.py`).
+Every change of a device goes through `_commit`, which knows it before and after: the commit, with the events of the
+change in it (`effects.py`), then the invalidations, then the answer. Cached: `dev:{<tenant>/<device>}` (the serialized
+Device, etag included), and the tenant's groups `dev:list:{<tenant>}` and `dev:count:{<tenant>}` (see `listing.py`).
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias
@@ -17,6 +17,7 @@ from chassis.cache.readthrough import GroupReadThrough
 from chassis.cache.together import together
 from chassis.clock import Clock
 from chassis.errors import ApiError, already_exists, etag_mismatch, not_found
+from chassis.outbox.announcements import Announcements, Happening
 from chassis.store.landing import Landings
 from chassis.store.port import (
     Committed,
@@ -35,6 +36,7 @@ from chassis.store.port import (
     Write,
 )
 from services.devices import device as rules
+from services.devices import effects
 from services.devices.filters import COLLECTION
 from services.devices.records import Stored, document_key, fields_of, stored
 from services.devices.tenants import Tenants
@@ -62,10 +64,12 @@ class DeviceStore:
         cached: ReadThrough,
         groups: Sequence[GroupReadThrough],
         landings: Landings,
+        announcements: Announcements,
         clock: Clock,
     ) -> None:
         self._documents = documents
         self._landings = landings
+        self._announcements = announcements
         self._cached = cached
         self._groups = groups
         self._clock = clock
@@ -96,9 +100,10 @@ class DeviceStore:
             Create(document_key(tenant, device.device_id), fields_of(Stored(tenant, device, ""))) for device in devices
         ]
         device_ids = [device.device_id for device in devices]
+        created = [effects.created(tenant, device) for device in devices]
         try:
             async with self._tenants.entering(tenant) as registration:
-                committed = await self._written(tenant, device_ids, [*writes, *registration, *more])
+                committed = await self._written(tenant, device_ids, [*writes, *registration, *more], created)
         except DocumentExists as exists:
             if exists.key.collection != COLLECTION:
                 raise
@@ -144,7 +149,8 @@ class DeviceStore:
                 raise etag_mismatch("device", device_id)
             version = found.version
         try:
-            await self._written(tenant, [device_id], [Delete(key, version=version, must_exist=True)])
+            deleted = effects.deleted(tenant, device_id)
+            await self._written(tenant, [device_id], [Delete(key, version=version, must_exist=True)], [deleted])
         except DocumentMissing:
             raise not_found("device", device_id) from None
         except VersionConflict:
@@ -184,19 +190,29 @@ class DeviceStore:
         key = document_key(after.tenant, device.device_id)
         listed = not rules.same_but_for_last_seen(before.device, device)
         write = Update(key, fields_of(after), version=before.version)
-        committed = await self._written(after.tenant, [device.device_id], [write], listed=listed)
+        changed = effects.changed(after.tenant, before.device, device) if listed else ()
+        committed = await self._written(after.tenant, [device.device_id], [write], changed, listed=listed)
         version = committed.versions[0]
         return Stored(after.tenant, _versioned(device, version), version, after.run)
 
     async def _written(
-        self, tenant: str, device_ids: Sequence[str], writes: Sequence[Write], *, listed: bool = True
+        self,
+        tenant: str,
+        device_ids: Sequence[str],
+        writes: Sequence[Write],
+        happenings: Iterable[Happening],
+        *,
+        listed: bool = True,
     ) -> Committed:
-        """Commit, then invalidate: also when the caller has left, or it is not known whether the commit was applied."""
-        return await self._landings.commit(
-            self._documents, writes, partial(self._invalidate, tenant, device_ids, listed=listed)
-        )
+        """Commit with what is told of it, then deliver and invalidate: also when the caller has left, or it is not known
+        whether the commit was applied."""
+        told = self._announcements.writes(happenings)
+        landed = partial(self._landed, tenant, device_ids, told=bool(told), listed=listed)
+        return await self._landings.commit(self._documents, [*writes, *told], landed)
 
-    async def _invalidate(self, tenant: str, device_ids: Sequence[str], *, listed: bool) -> None:
+    async def _landed(self, tenant: str, device_ids: Sequence[str], *, told: bool, listed: bool) -> None:
+        if told:
+            self._announcements.wake()
         keys = (f"{tenant}/{device_id}" for device_id in device_ids)
         groups = self._groups if listed else ()
         # Together: they share a round trip, and the caller waits for it.

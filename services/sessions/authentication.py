@@ -127,7 +127,7 @@ class Authenticator:
             return before.over(rules.STOLEN, now)
 
         try:
-            await self._store.change(tenant, presented.session_id, decide)
+            await self._store.change(tenant, presented.session_id, decide, stolen=True)
         except ApiError:
             # The token is refused all the same; its next use tries again.
             self._left.inc()

@@ -31,13 +31,14 @@ from chassis.store.port import (
     Write,
 )
 from chassis.telemetry.metrics import Metrics
+from services.sessions import effects
 from services.sessions import session as rules
 from services.sessions.filters import LOOKUP, REMOVABLE
 from services.sessions.records import REGISTRY, Stored, lookup_of, session_key, slot_key, stored
 from services.sessions.store import SessionStore, Times
 
 TOGETHER: Final = 50
-"""Sessions removed by one commit."""
+"""Sessions removed by one commit: of each its document, its lookup, its slot, and an event."""
 
 MOST: Final = 10_000
 
@@ -133,9 +134,10 @@ class Cleanup:
         if not sessions:
             return 0
         slots = await self._slots(sessions)
+        expired = [told for each in sessions for told in effects.removed(each.tenant, each.session)]
         writes = [write for each in sessions for write in _removal(each, slots.get(each.session.session_id))]
         try:
-            await self._store.fenced([each.session.session_id for each in sessions], writes)
+            await self._store.fenced([each.session.session_id for each in sessions], writes, expired)
         except PreconditionFailed:
             if len(sessions) == 1:
                 return 0  # used, revoked or removed meanwhile

@@ -10,6 +10,7 @@ from chassis.cache.lease import Lives
 from chassis.cache.strict import StrictReadThrough
 from chassis.config import Config
 from chassis.module import Background, Parts, ServiceModule, ServiceSpec
+from chassis.outbox.announcements import Announcements
 from chassis.store.requests import RequestLog
 from services.sessions.authentication import Authenticator
 from services.sessions.cleanup import Cleanup
@@ -36,7 +37,8 @@ def build(config: Config, parts: Parts) -> ServiceModule:
     unconfirmed = parts.metrics.counter(
         "bas_sessions_unconfirmed", "Changes that were made and that the cache could not be told of at once."
     )
-    store = SessionStore(parts.store, cached, parts.clock, times, unconfirmed)
+    announcements = Announcements(NAME, parts.outbox, parts.clock, parts.random_bytes)
+    store = SessionStore(parts.store, cached, announcements, parts.clock, times, unconfirmed)
     tokens = SessionTokens(parts.secret("session tokens"))
     touches = Touches(store, parts.metrics)
     slots = Slots(store, _policy(config), SystemRandom())

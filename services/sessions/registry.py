@@ -125,10 +125,7 @@ class Registry:
             # Without the token, which is made again from the session's id.
             response = CreateSessionResponse(session=session)
             writes.append(self._log.write_for(tenant, _METHOD, request.request_id, request, response))
-        if place is not None and place.ended is not None:
-            version = await self._store.replace(place.ended, writes)
-        else:
-            version = (await self._store.documents.commit(writes)).versions[0]
+        version = await self._store.create(held, writes, place.displaced if place else None)
         session.etag = etag_of(version)
         return CreateSessionResponse(session=session, token=token)
 

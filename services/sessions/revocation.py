@@ -14,7 +14,7 @@ from chassis.errors import ApiError, Code
 from chassis.store.port import Filter, Op, PreconditionFailed, Query, Value
 from services.sessions.filters import COLLECTION, ENDED, LAST_ENDED_FIRST, NEWEST_FIRST
 from services.sessions.records import Stored, stored
-from services.sessions.store import SessionStore
+from services.sessions.store import Change, SessionStore
 
 TOGETHER: Final = 50
 """Sessions ended by one commit, their fences set in one round trip."""
@@ -87,7 +87,7 @@ class Revocation:
         if not sessions:
             return 0
         try:
-            ended = await self._store.commit([each.over(reason, self._clock.now()) for each in sessions])
+            ended = await self._store.commit([Change(each, each.over(reason, self._clock.now())) for each in sessions])
         except PreconditionFailed:
             # One of them has changed meanwhile: each by itself, then.
             return sum([await self._each(each, reason) for each in sessions])

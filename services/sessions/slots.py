@@ -14,7 +14,7 @@ from bas.sessions.v2.sessions_pb2 import SESSION_STATUS_ACTIVE
 from chassis.store.port import Create, Document, Update, Write
 from services.sessions import session as rules
 from services.sessions.records import Stored, session_key, slot_key, stored
-from services.sessions.store import SessionStore
+from services.sessions.store import Change, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A slot, the write that takes it, and the session, ended, that had it and might still be live."""
+    """A slot, the write that takes it, and the end of the session that had it and might still be live."""
 
     slot: int
     write: Write
-    ended: Stored | None = None
+    displaced: Change | None = None
 
 
 class Slots:
@@ -51,15 +51,15 @@ class Slots:
             return Place(slot, Create(slot_key(tenant, user_id, slot), {"session_id": session_id}))
         taken = [document for document in slots if document is not None]
         holders = await self._holders(tenant, taken)
-        slot, ended = self._vacated(holders, now)
+        slot, displaced = self._vacated(holders, now)
         write = Update(taken[slot].key, {"session_id": session_id}, version=taken[slot].version)
-        return Place(slot, write, ended)
+        return Place(slot, write, displaced)
 
     async def _holders(self, tenant: str, slots: Sequence[Document]) -> list[Stored | None]:
         keys = [session_key(tenant, str(document.fields["session_id"])) for document in slots]
         return [None if found is None else stored(found) for found in await self._store.read_many(keys)]
 
-    def _vacated(self, holders: Sequence[Stored | None], now: datetime) -> tuple[int, Stored | None]:
+    def _vacated(self, holders: Sequence[Stored | None], now: datetime) -> tuple[int, Change | None]:
         ended = [
             slot for slot, held in enumerate(holders) if held is None or held.session.status != SESSION_STATUS_ACTIVE
         ]
@@ -73,4 +73,4 @@ class Slots:
             slot = min(held, key=lambda slot: (rules.when(held[slot].session.create_time), slot))
         else:
             raise rules.too_many(self.policy.most)
-        return slot, held[slot].over(rules.DISPLACED, now)
+        return slot, Change(held[slot], held[slot].over(rules.DISPLACED, now))

@@ -1,10 +1,10 @@
 """The sessions of all tenants: documents, what is cached of them, and how a change becomes known everywhere.
 
-Every change of an existing session goes through `commit`: fence, commit, lift, answer (docs/cache.md). Cached under
-strict read-through: `sess:{<session id>}`, whose value says the tenant, so that a token alone is enough to find it.
+Every change of an existing session goes through `commit`: fence, commit, lift, answer (docs/cache.md), with the events of
+the change in the commit (`effects.py`). Cached under strict read-through: `sess:{<session id>}`, whose value says the tenant, so that a token alone is enough to find it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,7 +18,9 @@ from chassis.cache.port import CacheUnavailable, Loaded
 from chassis.cache.strict import Fence, StrictReadThrough
 from chassis.clock import Clock
 from chassis.errors import ApiError, etag_mismatch, not_found, unavailable
+from chassis.outbox.announcements import Announcements, Happening
 from chassis.store.port import (
+    Committed,
     Document,
     DocumentMissing,
     DocumentStore,
@@ -31,6 +33,7 @@ from chassis.store.port import (
     VersionConflict,
     Write,
 )
+from services.sessions import effects
 from services.sessions import session as rules
 from services.sessions.records import (
     REGISTRY,
@@ -70,12 +73,28 @@ class Times:
     longest: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A session as it was read, and as it shall be; whether that is because one of its tokens was stolen."""
+
+    before: Stored
+    after: Stored
+    stolen: bool = False
+
+
 class SessionStore:
     def __init__(
-        self, documents: DocumentStore, cached: StrictReadThrough, clock: Clock, times: Times, unconfirmed: Counter
+        self,
+        documents: DocumentStore,
+        cached: StrictReadThrough,
+        announcements: Announcements,
+        clock: Clock,
+        times: Times,
+        unconfirmed: Counter,
     ) -> None:
         self.documents = documents
         self._cached = cached
+        self._announcements = announcements
         self._clock = clock
         self._times = times
         self._unconfirmed = unconfirmed
@@ -112,7 +131,20 @@ class SessionStore:
     async def read_many(self, keys: Sequence[Key]) -> list[Document | None]:
         return await self.documents.get_many(keys) if keys else []
 
-    async def change(self, tenant: str, session_id: str, decide: Decide, *, etag: str = "") -> Stored:
+    async def create(self, held: Stored, more: Sequence[Write], displaced: Change | None = None) -> str:
+        """A session in one commit with `more`, which begins with its documents, and with the end of another whose place
+        it takes; the version. Raises what the store raises; where one is displaced, as `commit`."""
+        created = effects.created(held.tenant, held.session)
+        if displaced is None:
+            return (await self._committed([*more, *self._announcements.writes([created])])).versions[0]
+        happenings = [*_told(displaced), created]
+        ended = displaced.after
+        writes = [*more, *self._writes(ended)]
+        return (await self.fenced([ended.session.session_id], writes, happenings))[0]
+
+    async def change(
+        self, tenant: str, session_id: str, decide: Decide, *, etag: str = "", stolen: bool = False
+    ) -> Stored:
         """Read, decide, commit at the version that was read; all over again when somebody was faster.
 
         What is answered is so for every reader that begins afterwards. Raises SESSION_NOT_FOUND, ETAG_MISMATCH when
@@ -132,33 +164,34 @@ class SessionStore:
                 await self.confirm(session_id)
                 return before
             try:
-                (changed,) = await self.commit([after])
+                (changed,) = await self.commit([Change(before, after, stolen)])
             except (VersionConflict, DocumentMissing) as conflict:
                 lost = conflict
             else:
                 return changed
         raise lost or VersionConflict(session_key(tenant, session_id))
 
-    async def commit(self, changed: Sequence[Stored], more: Sequence[Write] = ()) -> list[Stored]:
-        """Sessions that were read at their versions, in one commit with `more`, made known before this returns.
+    async def commit(self, changes: Sequence[Change]) -> list[Stored]:
+        """Sessions that were read at their versions, in one commit, made known before this returns.
 
         Raises CACHE_UNAVAILABLE, and nothing was changed; VersionConflict, DocumentMissing and the like of the store;
         UNAVAILABLE with CHANGE_UNCONFIRMED when it was committed and the cache could not be told.
         """
+        changed = [change.after for change in changes]
         writes = [write for each in changed for write in self._writes(each)]
-        versions = await self.fenced([each.session.session_id for each in changed], [*writes, *more])
+        told = [happening for change in changes for happening in _told(change)]
+        versions = await self.fenced([each.session.session_id for each in changed], writes, told)
         by_key = {write.key: version for write, version in zip(writes, versions, strict=False)}
         return [_at(each, by_key[each.key]) for each in changed]
 
-    async def replace(self, ended: Stored, new: Sequence[Write]) -> str:
-        """End a session in the commit that makes another; the version of what `new` makes first. Raises as `commit`."""
-        return (await self.fenced([ended.session.session_id], [*new, *self._writes(ended)]))[0]
-
-    async def fenced(self, session_ids: Sequence[str], writes: Sequence[Write]) -> tuple[str, ...]:
-        """Commit `writes`, which end or change these sessions, behind their fences; see `commit`."""
+    async def fenced(
+        self, session_ids: Sequence[str], writes: Sequence[Write], happenings: Iterable[Happening]
+    ) -> tuple[str, ...]:
+        """Commit `writes`, which end or change these sessions, and what is told of it, behind their fences; see `commit`."""
+        told = self._announcements.writes(happenings)
         fence = await self._fence(session_ids)
         try:
-            committed = await self.documents.commit(writes)
+            committed = await self._committed([*writes, *told], told=bool(told))
         except (PreconditionFailed, StoreFull, DocumentTooLarge):
             await self._lift(fence)
             raise
@@ -210,6 +243,14 @@ class SessionStore:
     async def close(self) -> None:
         await self._cached.close()
 
+    async def _committed(self, writes: Sequence[Write], *, told: bool = True) -> Committed:
+        try:
+            return await self.documents.commit(writes)
+        finally:
+            # Also when it is not known whether it was applied.
+            if told:
+                self._announcements.wake()
+
     def _writes(self, changed: Stored) -> list[Write]:
         writes: list[Write] = [Update(changed.key, fields_of(changed), version=changed.version)]
         if changed.session.status != SESSION_STATUS_ACTIVE:
@@ -233,6 +274,12 @@ class SessionStore:
             self._untold.pop(next(iter(self._untold)))
         self._untold[fence] = None
         return False
+
+
+def _told(change: Change) -> list[Happening]:
+    before, after = change.before, change.after
+    exchanged = before.secret.generation != after.secret.generation
+    return effects.changed(after.tenant, before.session, after.session, exchanged=exchanged, stolen=change.stolen)
 
 
 def _at(changed: Stored, version: str) -> Stored:
