@@ -166,6 +166,9 @@ class Breaker:
     window: Seconds = setting(Seconds(30), "rolling window in which failures count", 0.1, 3600)
     half_open_after: Seconds = setting(Seconds(15), "time until an open breaker probes", 0.1, 3600)
     probes: int = setting(2, "calls that a half-open breaker lets through at a time", 1, 100)
+    share: float = setting(
+        0.01, "failures as a share of the calls in which they fell, at least, for a breaker to open", 0.0, 1.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,9 @@ class Retry:
 class Deadline:
     default: Seconds = setting(Seconds(0.5), "deadline of a call whose RPC declares none", 0.01, 60)
     margin: Seconds = setting(Seconds(0.010), "least part of a deadline kept back for the answer", 0, 1)
+    stretch: float = setting(
+        1.0, "what the deadlines that RPCs declare are multiplied by: for a machine too slow for them", 1.0, 1000.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
