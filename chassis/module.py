@@ -1,7 +1,8 @@
 """What a service is made of: the shared parts that come in, the module that goes out. No globals, no I/O at import."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -9,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from chassis.cache.port import Cache
 from chassis.clock import Clock
 from chassis.interceptors.client import Metadata, UnaryCall
-from chassis.outbox.port import NoOutbox, Outbox
+from chassis.outbox.port import Deliver, NoOutbox, Outbox
 from chassis.store.port import DocumentStore, Schema
 from chassis.telemetry.metrics import Metrics
 
@@ -60,6 +61,7 @@ class ServiceModule:
 
     A unary method takes the request message and returns the response message or its serialized bytes; a
     server-streaming method is an async generator of the same. `warm` runs once before the service reports ready.
+    `deliver` names the consumers of the service's own kinds of effects, beside those that every service has.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ServiceModule:
     background: tuple[Background, ...] = ()
     warm: Callable[[], Awaitable[None]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
+    deliver: Mapping[str, Deliver] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
