@@ -98,5 +98,6 @@ class EventLog(Protocol):
     def follow(self, shard: int) -> AsyncIterator[list[Entry] | Broken]:
         """What is appended to a shard from now on, of all tenants, in order: every event once, over reconnections. What
         cannot be followed without a hole is a `Broken`. A tenant's epoch may change from one entry to the next without
-        one: its sequence goes on, and nothing is missing. Ends only when it is closed; waits while the log is away."""
+        one: its sequence goes on, and nothing is missing. The first is an empty list, as soon as following has begun: who
+        asks for the extent after that misses nothing. Ends only when it is closed; waits while the log is away."""
         ...

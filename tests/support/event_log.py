@@ -111,6 +111,8 @@ class MemoryEventLog:
         queue: asyncio.Queue[list[Entry] | Broken] = asyncio.Queue()
         self._shards[shard].followers.append(queue)
         try:
+            await self._back.wait()
+            yield []
             while True:
                 told = await queue.get()
                 await self._back.wait()
