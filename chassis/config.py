@@ -97,6 +97,7 @@ class Gateway:
     stream_heartbeat: Seconds = setting(Seconds(15), "longest silence of an event stream", 0.1, 20)
     stream_retry: Seconds = setting(Seconds(3), "wait that event streams tell clients, varied by half", 0.1, 300)
     stream_buffer: int = setting(1024 * 1024, "unsent bytes of a stream at which it is too slow", 16384, 64 * 1024**2)
+    stream_stall: Seconds = setting(Seconds(30), "time that a stream waits for a client that does not read", 0.1, 3600)
 
 
 @dataclass(frozen=True, slots=True)
