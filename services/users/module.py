@@ -6,14 +6,16 @@ from chassis.cache.lease import Lives
 from chassis.cache.readthrough import LeaseReadThrough
 from chassis.config import CacheTtl, Config, Seconds
 from chassis.module import Parts, ServiceModule, ServiceSpec
+from chassis.outbox.announcements import Announcements
 from chassis.store.landing import Landings
 from chassis.store.requests import RequestLog
 from services.users.cursors import SealedTokens
+from services.users.effects import REVOKE_SESSIONS
 from services.users.filters import SCHEMA
 from services.users.listing import UserLists
 from services.users.registry import Registry
 from services.users.servicer import UserServicer
-from services.users.sessions import PeerRevoker, SessionRevoker
+from services.users.sessions import PeerRevoker, Revocations, SessionRevoker
 from services.users.store import UserStore
 
 NAME = "users"
@@ -25,13 +27,15 @@ def build(config: Config, parts: Parts, *, sessions: SessionRevoker | None = Non
     cached = LeaseReadThrough(parts.cache, "user", lives, parts.metrics)
     emails = LeaseReadThrough(parts.cache, "user:email", lives, parts.metrics)
     landings = Landings(parts.clock)
-    store = UserStore(parts.store, cached, emails, landings)
+    announcements = Announcements(NAME, parts.outbox, parts.clock, parts.random_bytes)
+    store = UserStore(parts.store, cached, emails, landings, announcements)
     log = RequestLog(parts.store, parts.clock)
     revoker = sessions or PeerRevoker(parts.peers("sessions"), parts.metrics)
+    revocations = Revocations(revoker, announcements, parts.clock)
     tokens = PageTokens(parts.secret("users page tokens"))
     servicer = UserServicer(
         store=store,
-        registry=Registry(store, log, revoker, landings, parts.clock, parts.random_bytes),
+        registry=Registry(store, log, revocations, landings, parts.clock, parts.random_bytes),
         lists=UserLists(parts.store, SealedTokens(tokens, parts.secret("users cursors"), parts.random_bytes)),
         max_message=config.grpc.max_message,
     )
@@ -45,6 +49,7 @@ def build(config: Config, parts: Parts, *, sessions: SessionRevoker | None = Non
         descriptor=users_service_pb2.DESCRIPTOR.services_by_name["UserService"],
         servicer=servicer,
         close=close,
+        deliver={REVOKE_SESSIONS: revocations},
     )
 
 

@@ -16,7 +16,7 @@ from chassis.store.port import DocumentExists
 from chassis.store.requests import RequestLog
 from services.users import user as rules
 from services.users.records import Stored
-from services.users.sessions import SessionRevoker
+from services.users.sessions import Revocations
 from services.users.store import ATTEMPTS, UserStore
 
 _METHOD: Final = "bas.users.v2.UserService/CreateUser"
@@ -27,13 +27,13 @@ class Registry:
         self,
         store: UserStore,
         log: RequestLog,
-        sessions: SessionRevoker,
+        revocations: Revocations,
         landings: Landings,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
-        self._sessions = sessions
+        self._revocations = revocations
         self._landings = landings
         self._log = log
         self._clock = clock
@@ -96,19 +96,20 @@ class Registry:
 
     async def remove(self, tenant: str, request: DeleteUserRequest) -> None:
         """Seen to its end when the caller leaves: what follows a delete is part of it. Raises USER_NOT_FOUND,
-        ETAG_MISMATCH, SESSIONS_NOT_REVOKED."""
+        ETAG_MISMATCH; SESSIONS_NOT_REVOKED where no outbox ends the sessions later."""
         await self._landings.land(self._remove(tenant, request))
 
     async def _remove(self, tenant: str, request: DeleteUserRequest) -> None:
         missing: ApiError | None = None
+        revocation = self._revocations.promised(tenant, request.user_id)
         try:
-            await self._store.delete(tenant, request.user_id, etag=request.etag)
+            await self._store.delete(tenant, request.user_id, revocation, etag=request.etag)
         except ApiError as failure:
             if failure.code is not Code.NOT_FOUND:
                 raise
             missing = failure
         # Also for a user that is gone: this may be the repetition of a call that got no further than here.
-        await self._sessions.revoke(tenant, request.user_id)
+        await self._revocations.at_once(revocation)
         if missing is not None and not request.allow_missing:
             raise missing
 

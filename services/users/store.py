@@ -1,6 +1,7 @@
 """The users of all tenants: documents, what is cached of them, and what a change invalidates.
 
-A user and the claim on its e-mail address are written in one commit, always: whoever creates the claim has the address.
+A user and the claim on its e-mail address are written in one commit, always, with what is told of it (`effects.py`):
+whoever creates the claim has the address.
 Cached: `user:{<tenant>/<user>}` (the serialized User, etag included) and `user:email:{<tenant>/<claim>}` (the id of who
 holds the claim, or that nobody does).
 """
@@ -14,6 +15,8 @@ from chassis.api.ids import etag_matches, etag_of
 from chassis.cache.port import Loaded, ReadThrough
 from chassis.cache.together import together
 from chassis.errors import ApiError, Code, already_exists, etag_mismatch, not_found
+from chassis.outbox.announcements import Announcements
+from chassis.outbox.port import Effect
 from chassis.store.landing import Landings
 from chassis.store.port import (
     Committed,
@@ -28,6 +31,7 @@ from chassis.store.port import (
     VersionConflict,
     Write,
 )
+from services.users import effects
 from services.users import user as rules
 from services.users.email import NoAddress, claim_of
 from services.users.filters import COLLECTION
@@ -41,9 +45,17 @@ Decide: TypeAlias = Callable[[Stored], Stored | None]
 
 
 class UserStore:
-    def __init__(self, documents: DocumentStore, cached: ReadThrough, emails: ReadThrough, landings: Landings) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        cached: ReadThrough,
+        emails: ReadThrough,
+        landings: Landings,
+        announcements: Announcements,
+    ) -> None:
         self._documents = documents
         self._landings = landings
+        self._announcements = announcements
         self._cached = cached
         self._emails = emails
 
@@ -96,7 +108,8 @@ class UserStore:
             *more,
         )
         try:
-            committed = await self._written(tenant, user.user_id, {claim}, writes)
+            told = self._announcements.writes([effects.created(tenant, user)])
+            committed = await self._written(tenant, user.user_id, {claim}, writes, told)
         except DocumentExists as exists:
             if exists.key.collection == COLLECTION:
                 raise already_exists("user", user.user_id) from None
@@ -125,8 +138,9 @@ class UserStore:
                 lost = conflict
         raise lost or VersionConflict(user_key(tenant, user_id))
 
-    async def delete(self, tenant: str, user_id: str, *, etag: str = "") -> None:
-        """The user and its claim, in one commit. Raises USER_NOT_FOUND, ETAG_MISMATCH, VersionConflict."""
+    async def delete(self, tenant: str, user_id: str, owed: Effect, *, etag: str = "") -> None:
+        """The user and its claim, in one commit with what its removal owes. Raises USER_NOT_FOUND, ETAG_MISMATCH,
+        VersionConflict."""
         lost: PreconditionFailed | None = None
         for _ in range(ATTEMPTS):
             before = await self._at(tenant, user_id, etag)
@@ -134,8 +148,9 @@ class UserStore:
                 Delete(user_key(tenant, user_id), version=before.version),
                 Delete(claim_key(tenant, before.claim)),
             )
+            told = self._announcements.writes([effects.deleted(tenant, user_id)], owed)
             try:
-                await self._written(tenant, user_id, {before.claim}, writes)
+                await self._written(tenant, user_id, {before.claim}, writes, told)
             except (VersionConflict, DocumentMissing) as conflict:
                 lost = conflict
             else:
@@ -175,15 +190,22 @@ class UserStore:
             writes.append(Delete(claim_key(tenant, before.claim)))
             writes.append(Create(claim_key(tenant, after.claim), claim_fields(user_id)))
         claims = {before.claim, after.claim} if after.claim != before.claim else set()
-        committed = await self._written(tenant, user_id, claims, writes)
+        told = self._announcements.writes(effects.updated(tenant, before.user, after.user))
+        committed = await self._written(tenant, user_id, claims, writes, told)
         version = committed.versions[0]
         return Stored(tenant, _versioned(after.user, version), after.claim, version)
 
-    async def _written(self, tenant: str, user_id: str, claims: Iterable[str], writes: Sequence[Write]) -> Committed:
-        """Commit, then invalidate: also when the caller has left, or it is not known whether the commit was applied."""
-        return await self._landings.commit(self._documents, writes, partial(self._invalidate, tenant, user_id, claims))
+    async def _written(
+        self, tenant: str, user_id: str, claims: Iterable[str], writes: Sequence[Write], told: Sequence[Write]
+    ) -> Committed:
+        """Commit, then deliver and invalidate: also when the caller has left, or it is not known whether the commit was
+        applied."""
+        landed = partial(self._landed, tenant, user_id, claims, told=bool(told))
+        return await self._landings.commit(self._documents, [*writes, *told], landed)
 
-    async def _invalidate(self, tenant: str, user_id: str, claims: Iterable[str]) -> None:
+    async def _landed(self, tenant: str, user_id: str, claims: Iterable[str], *, told: bool) -> None:
+        if told:
+            self._announcements.wake()
         # Together: they share a round trip, and the caller waits for it.
         await together(
             [

@@ -16,6 +16,7 @@ from chassis.clock import Clock, SystemClock
 from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.module import Parts, ServiceModule
+from chassis.outbox.port import NoOutbox, Outbox
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Update, Write
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
@@ -127,11 +128,12 @@ async def replica(
     *,
     presence: Clock | None = None,
     op_timeout: float = 10.0,
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[Devices]:
     """One more process of the service, as far as it can tell."""
     cache = open_cache(patience.cache_at(server.url, op_timeout), Metrics(), clock=SystemClock())
     metrics = Metrics()
-    parts = Parts(clock, store, cache, metrics, os.urandom, secret)
+    parts = Parts(clock, store, cache, metrics, os.urandom, secret, outbox=outbox or NoOutbox())
     module = build(config or Config(), parts, presence_clock=presence)
     assert isinstance(module.servicer, DeviceServicer)
     try:

@@ -16,6 +16,7 @@ from chassis.clock import Clock, SystemClock
 from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.module import Parts, ServiceModule
+from chassis.outbox.port import NoOutbox, Outbox
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
@@ -116,12 +117,19 @@ def secret(purpose: str) -> bytes:
 
 @asynccontextmanager
 async def replica(
-    store: WatchedStore, url: str, clock: Clock, config: Config | None = None, *, op_timeout: float = 10.0
+    store: WatchedStore,
+    url: str,
+    clock: Clock,
+    config: Config | None = None,
+    *,
+    op_timeout: float = 10.0,
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[Sessions]:
     """One more process of the service, as far as it can tell."""
     cache = open_cache(patience.cache_at(url, op_timeout), Metrics(), clock=SystemClock())
     metrics = Metrics()
-    module = build(config or Config(), Parts(clock, store, cache, metrics, os.urandom, secret))
+    parts = Parts(clock, store, cache, metrics, os.urandom, secret, outbox=outbox or NoOutbox())
+    module = build(config or Config(), parts)
     assert isinstance(module.servicer, SessionServicer)
     made = Sessions(module.servicer, module, store, cache, metrics)
     try:

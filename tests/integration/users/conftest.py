@@ -19,6 +19,7 @@ from chassis.config import Config
 from chassis.context import Call, Caller
 from chassis.errors import ApiError
 from chassis.module import Parts, ServiceModule
+from chassis.outbox.port import NoOutbox, Outbox
 from chassis.store.port import Committed, Create, Document, DocumentExists, DocumentStore, Key, Query, Write
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
@@ -145,12 +146,19 @@ def secret(purpose: str) -> bytes:
 
 @asynccontextmanager
 async def replica(
-    store: CountingStore, server: Valkey, clock: Clock, config: Config | None = None, *, op_timeout: float = 10.0
+    store: CountingStore,
+    server: Valkey,
+    clock: Clock,
+    config: Config | None = None,
+    *,
+    op_timeout: float = 10.0,
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[Users]:
     """One more process of the service, as far as it can tell."""
     cache = open_cache(patience.cache_at(server.url, op_timeout), Metrics(), clock=SystemClock())
     metrics, sessions = Metrics(), RecordingRevoker()
-    module = build(config or Config(), Parts(clock, store, cache, metrics, os.urandom, secret), sessions=sessions)
+    parts = Parts(clock, store, cache, metrics, os.urandom, secret, outbox=outbox or NoOutbox())
+    module = build(config or Config(), parts, sessions=sessions)
     assert isinstance(module.servicer, UserServicer)
     try:
         yield Users(module.servicer, module, store, metrics, sessions)
