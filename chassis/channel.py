@@ -7,11 +7,14 @@ from typing import Final
 import grpc
 
 from chassis.clock import Clock
-from chassis.config import Deadline, Grpc
+from chassis.config import Deadline, Grpc, Retry
 from chassis.http2.channel import Channel
-from chassis.interceptors.client import UnaryCall, unary
+from chassis.interceptors.client import Link, UnaryCall, unary
 from chassis.interceptors.stream import StreamCall, stream
 from chassis.policies import Policy
+from chassis.resilience.breaker import AlwaysAdmit, Guard
+from chassis.resilience.lag import never_late
+from chassis.resilience.retry import Retries
 from chassis.telemetry.metrics import Metrics
 
 _SERVICE_CONFIG: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
@@ -53,8 +56,12 @@ class Client:
         metrics: Metrics,
         clock: Clock,
         random: Callable[[], float],
+        retry: Retry | None = None,
+        guard: Guard | None = None,
+        late: Callable[[float], bool] = never_late,
     ) -> None:
-        """Raises ValueError for an `address` that is not `host:port` or `unix:/path`."""
+        """`guard` is the breaker of what is at `address`, `late` says whether this process's loop was held up after a
+        time of the clock. Raises ValueError for an `address` that is not `host:port` or `unix:/path`."""
         self._channel = Channel(address, max_response=config.max_message, random=random)
         self._streams: grpc.aio.Channel | None = None
         self._address = address
@@ -62,11 +69,25 @@ class Client:
         self._deadline = deadline
         self._metrics = metrics
         self._clock = clock
+        told = metrics.counter(
+            "bas_client_retries", "Retries made, and those that the budget or the deadline forbade.", ("outcome",)
+        )
+        retries = Retries(retry or Retry(), clock, random, lambda outcome: told.labels(outcome).inc())
+        self._link = Link(retries, guard or AlwaysAdmit(), late)
+        self._bare = Link(Retries(Retry(attempts=0), clock, random))
 
-    def unary(self, path: str, policy: Policy) -> UnaryCall:
+    def unary(self, path: str, policy: Policy, *, guarded: bool = True) -> UnaryCall:
         """The unary method at `path` (`/bas.devices.v2.DeviceService/GetDevice`); keep it, it is made to be called
-        often."""
-        return unary(self._channel, path, policy, metrics=self._metrics, clock=self._clock, deadline=self._deadline)
+        often. What is not `guarded` passes the breaker by and is not repeated: it asks how the other one is."""
+        return unary(
+            self._channel,
+            path,
+            policy,
+            metrics=self._metrics,
+            clock=self._clock,
+            deadline=self._deadline,
+            link=self._link if guarded else self._bare,
+        )
 
     def stream(self, path: str) -> StreamCall:
         """The method at `path` that answers with a stream; keep it, as above."""

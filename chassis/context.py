@@ -23,12 +23,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call in progress. `deadline` is on the clock's monotonic scale, None only for streams without one."""
+    """One call in progress. `deadline` is on the clock's monotonic scale, None only for streams without one. `repeated`:
+    the tier above sends it again, so what is done for it is not tried twice here."""
 
     method: str
     request_id: str
     deadline: float | None = None
     caller: Caller | None = None
+    repeated: bool = False
 
 
 _CALL: ContextVar[Call | None] = ContextVar("bas_call", default=None)

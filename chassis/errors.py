@@ -60,7 +60,11 @@ class ApiError(Exception):
 
     `reason` is stable UPPER_SNAKE_CASE and part of the API; `message` is for people and shows no stack, path, query
     or other tenant's name; `retry_after` is seconds until a retry makes sense, None when it does not.
+    `pushback` is for the tiers of this platform, not for callers: seconds after which whoever it came from wants to be
+    asked again, negative for never (it has been tried again already), None where nobody said.
     """
+
+    pushback: float | None = None
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
 """The policy of every RPC, read once from the compiled descriptors into frozen values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
 from bas.annotations.v2 import annotations_pb2
 
@@ -40,6 +40,14 @@ class Policy:
     max_deadline: float | None = None
     cached: bool = False
     idempotency_field: str = ""
+    key: tuple[int, ...] = ()
+    """Where a request of WITH_REQUEST_ID or WITH_ETAG has what makes its repetition harmless: numbers of the fields on
+    the way, outermost first."""
+
+    def stretched(self, by: float) -> "Policy":
+        """The same with `by` times its deadlines (`BAS_DEADLINE_STRETCH`)."""
+        default, longest = self.default_deadline, self.max_deadline
+        return replace(self, default_deadline=default and default * by, max_deadline=longest and longest * by)
 
 
 def of_method(method: MethodDescriptor) -> Policy:
@@ -47,6 +55,11 @@ def of_method(method: MethodDescriptor) -> Policy:
     declared = method.GetOptions().Extensions[annotations_pb2.policy]
     if not declared.scope:
         raise TypeError(f"{method.full_name} declares no policy with a scope")
+    return of_declared(declared, _key(method.input_type, declared))
+
+
+def of_declared(declared: annotations_pb2.MethodPolicy, key: tuple[int, ...] = ()) -> Policy:
+    """The policy of a method whose request has what makes its repetition harmless at `key`."""
     by_session = declared.credential == annotations_pb2.CREDENTIAL_SESSION_TOKEN
     return Policy(
         scope=declared.scope,
@@ -56,6 +69,7 @@ def of_method(method: MethodDescriptor) -> Policy:
         max_deadline=_seconds(declared.max_deadline_ms),
         cached=declared.cached,
         idempotency_field=declared.idempotency_field,
+        key=key,
     )
 
 
@@ -67,6 +81,28 @@ def of_service(service: ServiceDescriptor) -> Mapping[str, Policy]:
 def path(method: MethodDescriptor) -> str:
     """The name of an RPC on the wire."""
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def _key(request: Descriptor, declared: annotations_pb2.MethodPolicy) -> tuple[int, ...]:
+    names: tuple[str, ...] = ()
+    if declared.retry == annotations_pb2.RETRY_WITH_REQUEST_ID:
+        names = tuple(declared.idempotency_field.split("."))
+    elif declared.retry == annotations_pb2.RETRY_WITH_ETAG:
+        names = next(
+            (("etag",) if each.name == "etag" else (each.name, "etag") for each in request.fields if _etag(each)), ()
+        )
+    numbers, message = [], request
+    for name in names:
+        field = message.fields_by_name[name]
+        numbers.append(field.number)
+        message = field.message_type or message
+    return tuple(numbers)
+
+
+def _etag(field: FieldDescriptor) -> bool:
+    """Whether a field of a request is the `etag`, or the resource that has one."""
+    resource = field.message_type
+    return field.name == "etag" or (resource is not None and "etag" in resource.fields_by_name)
 
 
 def _seconds(milliseconds: int) -> float | None:

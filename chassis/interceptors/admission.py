@@ -18,6 +18,7 @@ from chassis.context import Caller
 from chassis.errors import deadline_exceeded, permission_denied
 from chassis.interceptors.status import REQUEST_ID_KEY
 from chassis.policies import Credential, Policy
+from chassis.resilience.retry import ATTEMPT_KEY
 
 ServerContext = grpc.aio.ServicerContext[Any, Any]
 _sane: Final = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -71,17 +72,20 @@ def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
     returned raises DEADLINE_EXCEEDED, UNAUTHENTICATED or PERMISSION_DENIED."""
     monotonic, random_bytes = gate.clock.monotonic, gate.random_bytes
     authenticate = _authentication(gate.verifier, policy)
-    allowed = _allowance(policy, None if streams else float(gate.deadline.default))
+    allowed = _allowance(policy.stretched(gate.deadline.stretch), None if streams else float(gate.deadline.default))
     least_margin = float(gate.deadline.margin)
 
     def admit(rpc: ServerContext, progress: Progress) -> None:
         authorization: str | bytes = ""
         request_id: str | bytes = ""
+        repeated = False
         for key, value in rpc.invocation_metadata() or ():
             if key == "authorization":
                 authorization = value
             elif key == REQUEST_ID_KEY:
                 request_id = value
+            elif key == ATTEMPT_KEY:
+                repeated = True
         if isinstance(request_id, str) and _sane(request_id):
             progress.request_id = request_id
         else:
@@ -95,7 +99,7 @@ def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
             progress.expire_after(left)
             deadline = monotonic() + left - max(least_margin, left * 0.05)  # margin(), without the call
         caller = authenticate(authorization)
-        context.enter(context.Call(path, request_id, deadline, caller))
+        context.enter(context.Call(path, request_id, deadline, caller, repeated))
 
     return admit
 

@@ -40,6 +40,7 @@ _FALLBACK_MESSAGES: Final[Mapping[Code, str]] = MappingProxyType(
     }
 )
 _RETRY_UNAVAILABLE: Final = 1.0
+_PUSHBACK_DIGITS: Final = 12
 
 _M = TypeVar("_M", bound=Message)
 Trailers = tuple[tuple[str, str | bytes], ...]
@@ -68,7 +69,9 @@ def trailers_of(error: ApiError, request_id: str) -> Trailers:
     trailers: Trailers = ((DETAILS_KEY, status.SerializeToString()),)
     if request_id:
         trailers += ((REQUEST_ID_KEY, request_id),)
-    if error.retry_after is not None:
+    if error.pushback is not None and error.pushback < 0:
+        trailers += ((PUSHBACK_KEY, "-1"),)
+    elif error.retry_after is not None:
         trailers += ((PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
     return trailers
 
@@ -98,17 +101,20 @@ def error_of_failure(failure: Failure) -> ApiError:
 def _error(number: int, message: str, details: object, pushback: object) -> ApiError:
     code = BY_GRPC_NUMBER.get(number, Code.UNKNOWN)
     carried = _carried(details)
-    retry_after = int(pushback) / 1000 if isinstance(pushback, str) and pushback.isdecimal() else None
+    wanted = _pushback(pushback)
+    retry_after = wanted if wanted is not None and wanted >= 0 else None
     info = _find(carried, ErrorInfo())
     if info is None or info.domain != DOMAIN:
         if retry_after is None and code is Code.UNAVAILABLE:
             retry_after = _RETRY_UNAVAILABLE
-        return ApiError(code, code.name, _FALLBACK_MESSAGES.get(code, f"{code.title}."), retry_after=retry_after)
+        error = ApiError(code, code.name, _FALLBACK_MESSAGES.get(code, f"{code.title}."), retry_after=retry_after)
+        error.pushback = wanted
+        return error
     retry, request = _find(carried, RetryInfo()), _find(carried, BadRequest())
     if retry is not None:
         retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     violations = request.field_violations if request is not None else ()
-    return ApiError(
+    error = ApiError(
         code,
         info.reason,
         message,
@@ -116,6 +122,16 @@ def _error(number: int, message: str, details: object, pushback: object) -> ApiE
         metadata=dict(info.metadata),
         retry_after=retry_after,
     )
+    error.pushback = retry_after if wanted is None else wanted
+    return error
+
+
+def _pushback(text: object) -> float | None:
+    """Seconds; what is no number of milliseconds means not to retry (gRFC A6), as a negative one does."""
+    if text is None:
+        return None
+    well = isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= _PUSHBACK_DIGITS
+    return int(text) / 1000 if well else -1.0  # type: ignore[call-overload]  # it is a str then
 
 
 def _bad_request(violations: Iterable[Violation]) -> BadRequest:

@@ -9,4 +9,4 @@ def test_the_order_of_the_server_chain() -> None:
 
 
 def test_the_order_of_the_client_chain() -> None:
-    assert CLIENT_ORDER == ("metrics", "deadline", "call")
+    assert CLIENT_ORDER == ("metrics", "deadline", "retry", "breaker", "call")

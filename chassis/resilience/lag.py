@@ -1,0 +1,50 @@
+"""Whether this process's own event loop has been late: then a missed deadline says nothing of who was waited for."""
+
+import asyncio
+from typing import Final
+
+EVERY: Final = 0.05
+"""Seconds between two samples."""
+LATE: Final = 0.05
+"""Seconds by which a sample comes late that counts: more than a busy loop takes for one round."""
+
+
+class LoopLag:
+    """Samples the running loop from `start` to `stop`, by one timer. Times are the loop's, which are those of
+    `SystemClock.monotonic`."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._late_at = float("-inf")
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arm(self._loop)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = self._timer = None
+
+    def late_since(self, moment: float) -> bool:
+        """Whether the loop has been held up at any time after `moment`; False while it is not sampled."""
+        if self._loop is None:
+            return False
+        return self._late_at >= moment or self._loop.time() - self._due > LATE
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + EVERY
+        self._timer = loop.call_at(self._due, self._sample, loop)
+
+    def _sample(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        if now - self._due > LATE:
+            self._late_at = now
+        self._arm(loop)
+
+
+def never_late(_moment: float) -> bool:
+    """For what runs no loop of its own to look at."""
+    return False
