@@ -3,9 +3,16 @@ answered request's body is still read."""
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from chassis.config import Gateway
 
@@ -37,6 +44,16 @@ def answer_whole(send: object, status: int, headers: list[tuple[bytes, bytes]], 
     return True
 
 
+def drop(send: object) -> bool:
+    """Reset the connection of an answer whose client does not read it: to close it properly would wait for the client.
+    False when `send` is not uvicorn's."""
+    cycle = getattr(send, "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle):
+        return False
+    cycle.transport.abort()
+    return True
+
+
 def _answer(status: int, title: str, code: str, detail: str, more: str = "") -> bytes:
     document = {"type": f"urn:bas:problem:{code}", "title": title, "status": status, "detail": detail}
     body = json.dumps(document | {"instance": "", "code": code}).encode()
@@ -57,6 +74,63 @@ _TOO_MANY: Final = _answer(
 _NO_HTTP: Final = _answer(400, "Bad Request", "MALFORMED_REQUEST", "This is not a valid HTTP/1.1 request.")
 
 
+class Connected:
+    """A client's connection whose answer somebody else writes, with `write` and nothing between (`gateway.sse.port` says
+    what each part does). Its end is the end of the answer."""
+
+    __slots__ = ("_lost", "_transport", "get_write_buffer_size", "write")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._lost: Callable[[], None] | None = None
+        self.write: Callable[[bytes], None] = transport.write
+        self.get_write_buffer_size: Callable[[], int] = transport.get_write_buffer_size
+
+    @property
+    def closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def when_lost(self, lost: Callable[[], None]) -> None:
+        """Call `lost` once the connection is gone."""
+        self._lost = lost
+
+    def lost(self) -> None:
+        if self._lost is not None:
+            self._lost()
+            self._lost = None
+
+
+def take_over(send: object, headers: list[tuple[bytes, bytes]], body: bytes) -> Connected | None:
+    """Answer 200 with these headers and the beginning of a body, and hand the connection out: the application may return
+    while it lives. The body ends with the connection (RFC 9112 §6.3, rule 8), for HTTP/1.0 clients, too: chunks would
+    have to be made for each kind of client. None when the client is gone, or `send` is not uvicorn's."""
+    cycle = getattr(send, "__self__", None)
+    protocol = getattr(getattr(cycle, "on_response", None), "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle) or not isinstance(protocol, BoundedProtocol):
+        return None
+    if cycle.disconnected or cycle.response_started or cycle.transport.is_closing():
+        return None
+    lines = [STATUS_LINE[200]]
+    for name, value in (*cycle.default_headers, *headers):
+        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            raise ValueError("A header has characters that none may have.")
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"connection: close\r\n\r\n")
+    cycle.response_started = cycle.response_complete = True
+    cycle.keep_alive = False
+    cycle.message_event.set()
+    connected = Connected(cycle.transport)
+    protocol.hand_out(connected)
+    connected.write(b"".join(lines) + body)
+    return connected
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. The size of a head is counted by what arrives, not by its headers: that costs nothing."""
 
@@ -71,6 +145,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarded = 0
         self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._handed_out: Connected | None = None
+
+    def hand_out(self, connected: Connected) -> None:
+        """The connection is somebody else's from here on; what a request needed is let go of."""
+        self._handed_out = connected
+        self._discarded = 0
+        self._disarm()
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        self.parser = self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+        self.url = b""
+        self.flow.resume_reading()  # or its end would not be seen
+
+    def shutdown(self) -> None:
+        if self._handed_out is None:  # who has it says goodbye in its own time
+            super().shutdown()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -79,8 +169,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        if self._handed_out is not None:
+            self._handed_out.lost()
+            self._handed_out = None
 
     def data_received(self, data: bytes) -> None:
+        if self._handed_out is not None:
+            self._discarded += len(data)  # a request after one whose answer has no end
+            if self._discarded > DISCARDED_BYTES:
+                self.transport.abort()
+            return
         self._arrived = len(data)
         super().data_received(data)
         if self._in_head:
