@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
+from chassis.config import Deadline
 from chassis.errors import ApiError, internal, invalid_field, unimplemented
 from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
@@ -26,7 +27,8 @@ _PLAIN_HEADERS: Final[Headers] = [_JSON, NO_STORE]
 
 
 class Endpoint:
-    """`default` is the deadline in seconds of a method whose policy names none; `new_trace` makes a `traceparent`."""
+    """`deadline` is for a method whose policy names none, and stretches what others name; `new_trace` makes a
+    `traceparent`."""
 
     __slots__ = (
         "_binder",
@@ -55,7 +57,7 @@ class Endpoint:
         *,
         departures: Departures,
         has_etag: bool,
-        default: float,
+        deadline: Deadline,
         new_trace: Callable[[], str],
     ) -> None:
         method, policy = route.method, route.method.policy
@@ -73,8 +75,8 @@ class Endpoint:
         self._reads = route.rule.method == "GET"
         self._status = 201 if policy.created else 200
         self._created_id = tuple(policy.created_id.split(".")) if policy.created and policy.created_id else ()
-        self._deadline = policy.default_deadline_ms / 1000 or default
-        self._longest = policy.max_deadline_ms / 1000 or self._deadline
+        self._deadline = policy.default_deadline_ms / 1000 * deadline.stretch or float(deadline.default)
+        self._longest = policy.max_deadline_ms / 1000 * deadline.stretch or self._deadline
 
     async def serve(self, request: Request, raw: list[str], body: bytes) -> Answer:
         """Raises ApiError; MalformedPercent for the path; CancelledError when the client left."""

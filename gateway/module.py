@@ -81,13 +81,13 @@ def build(
                 deployed.unary(route.method.service, route.method.path),
                 departures=departures,
                 has_etag="etag" in schema.messages[route.method.response].by_name,
-                default=config.deadline.default,
+                deadline=config.deadline,
                 new_trace=new_trace,
             )
     sessions = None
     authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
     if authenticate is not None and issue is not None:
-        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl))
+        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl), config.deadline.stretch)
     readiness = Readiness(deployed, _services(schema), clock)
 
     def document() -> bytes:

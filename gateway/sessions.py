@@ -45,13 +45,17 @@ def invalid() -> ApiError:
 
 
 class Sessions:
-    """`authenticate` is the call of AuthenticateSession; `ttl` is how long a caller token is good, in seconds."""
+    """`authenticate` is the call of AuthenticateSession; `ttl` is how long a caller token is good, in seconds; `stretch` is
+    what the call's longest deadline is multiplied by."""
 
-    def __init__(self, authenticate: UnaryCall, issue: Issue, clock: Clock, ttl: float = TTL) -> None:
+    def __init__(
+        self, authenticate: UnaryCall, issue: Issue, clock: Clock, ttl: float = TTL, stretch: float = 1.0
+    ) -> None:
         self._authenticate = authenticate
         self._issue = issue
         self._clock = clock
         self._ttl = ttl
+        self._longest = _LONGEST * stretch
         self._issued: OrderedDict[tuple[str, str, str, str], tuple[float, str]] = OrderedDict()
 
     async def authenticate(self, token: str, seconds: float, metadata: Metadata) -> AuthenticateSessionResponse:
@@ -68,14 +72,14 @@ class Sessions:
             raise invalid() from None
         try:
             return AuthenticateSessionResponse.FromString(
-                await self._authenticate(request, min(seconds, _LONGEST), metadata)
+                await self._authenticate(request, min(seconds, self._longest), metadata)
             )
         except DecodeError:
             raise internal() from None
         except ApiError as error:
             if error.code in _REFUSED:
                 raise invalid() from None
-            if error.code is Code.DEADLINE_EXCEEDED and seconds <= _LONGEST:
+            if error.code is Code.DEADLINE_EXCEEDED and seconds <= self._longest:
                 raise deadline_exceeded() from None
             raise _unavailable(error.retry_after) from None
 

@@ -33,7 +33,7 @@ async def test_a_database_that_is_away_is_503_and_what_is_cached_is_answered() -
                             assert answer.status_code in codes, answer.text
                             assert answer.headers["content-type"].startswith("application/problem+json")
                             assert "Traceback" not in answer.text
-                        assert time.monotonic() - begun < 30.0
+                        assert time.monotonic() - begun < 60.0
                         await control.clear_faults()
 
                     async def back() -> bool:

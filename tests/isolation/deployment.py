@@ -22,7 +22,7 @@ from chassis.auth.verifier import Verifier
 from chassis.cache.client import open_cache
 from chassis.channel import Client
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Gateway, Grpc, Seconds
+from chassis.config import Auth, Config, Gateway, Grpc, Seconds
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
@@ -139,7 +139,7 @@ class _Building:
         self._url = valkey_url
         self._held = held
         self._faults = faults
-        self._config = Config(gateway=Gateway(port=0))
+        self._config = Config(deadline=patience.DEADLINE, gateway=Gateway(port=0))
         self.clock = ShiftedClock()
         self.stores: list[WatchedStore] = []
         self.servers: dict[str, GrpcServer] = {}
@@ -169,7 +169,7 @@ class _Building:
         module = self._faults.module(spec.build(self._config, parts))
         if module.close is not None:
             self._running.push_async_callback(module.close)
-        gate = Gate(Verifier(self._held, Auth(), real), real, Deadline(), os.urandom)
+        gate = Gate(Verifier(self._held, Auth(), real), real, patience.DEADLINE, os.urandom)
         chain = ServerChain(gate, Metrics(), compile_validator)
         config = Grpc(drain=Seconds(0))
         server = GrpcServer([module], chain, config, host="127.0.0.1", port=0, setting=f"BAS_{spec.name.upper()}_PORT")
@@ -203,7 +203,7 @@ class _Building:
         return Client(
             f"127.0.0.1:{server.port}",
             config=Grpc(),
-            deadline=Deadline(),
+            deadline=patience.DEADLINE,
             metrics=Metrics(),
             clock=SystemClock(),
             random=lambda: 0.5,

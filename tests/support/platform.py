@@ -37,7 +37,7 @@ class Platform:
         self.folder = folder
         self._own = f"-{secrets.token_hex(4)}"
         self.data = folder / "data"
-        self.settings = {"BAS_DATA_DIR": str(self.data), **ANY_PORTS, **settings}
+        self.settings = {"BAS_DATA_DIR": str(self.data), **ANY_PORTS, **patience.PLATFORM, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
 

@@ -92,9 +92,10 @@ def make_server(
     host: str = "127.0.0.1",
     port: int = 0,
     clock: Clock | None = None,
+    deadline: Deadline | None = None,
 ) -> GrpcServer:
     clock = clock or SystemClock()
-    gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
+    gate = Gate(Verifier(held, Auth(), clock), clock, deadline or Deadline(), os.urandom)
     chain = ServerChain(gate, metrics, lambda _descriptor: refuse_bad)
     module = ServiceModule("echo", echo.DESCRIPTOR, servicer)
     return GrpcServer([module], chain, config, host=host, port=port, setting="BAS_ECHO_PORT")

@@ -14,7 +14,7 @@ from chassis.auth import tokens
 from chassis.auth.keys import KeySet
 from chassis.auth.tokens import Grant
 from chassis.clock import FakeClock, SystemClock
-from chassis.config import Grpc
+from chassis.config import Deadline, Grpc
 from chassis.errors import ApiError, Code, Violation, invalid_argument, not_found, unavailable
 from chassis.telemetry.metrics import Metrics
 from tests.integration.chassis.conftest import Running, make_server, refused, words
@@ -265,6 +265,23 @@ async def test_the_maximum_shortens_a_longer_deadline(running: Running) -> None:
     got = await refused(running.unary("Quick")("x", metadata=running.bearer(), timeout=60))
     assert got.code is Code.DEADLINE_EXCEEDED
     assert 0.18 < SystemClock().monotonic() - begun < 30
+
+
+async def test_the_deadlines_of_all_methods_are_stretched(held: KeySet, grpc_config: Grpc) -> None:
+    servicer, metrics = echo.Echo(), Metrics()
+    server = make_server(servicer, held, metrics, config=grpc_config, deadline=Deadline(stretch=1000.0))
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        running = Running(server, channel, servicer, metrics, held)
+        before = SystemClock().monotonic()
+        for seconds in (None, 50, 500):
+            await running.unary("Quick")("x", metadata=running.bearer(), timeout=seconds)
+        after = SystemClock().monotonic()
+    await server.stop()
+    for call, seconds in zip(servicer.calls, (100, 50, 200), strict=True):
+        assert call is not None
+        assert call.deadline is not None
+        assert before + seconds * 0.94 < call.deadline < after + seconds * 0.96
 
 
 async def test_the_callers_own_deadline_ends_the_work(running: Running, shape: str) -> None:

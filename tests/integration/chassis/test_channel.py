@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -19,11 +20,11 @@ POLICIES = policies.of_service(echo.DESCRIPTOR)
 HELLO = echo.Word(text="hello").SerializeToString()
 
 
-def client_of(address: str, metrics: Metrics) -> Client:
+def client_of(address: str, metrics: Metrics, deadline: Deadline | None = None) -> Client:
     return Client(
         address,
         config=Grpc(),
-        deadline=Deadline(),
+        deadline=deadline or Deadline(),
         metrics=metrics,
         clock=SystemClock(),
         random=lambda: 0.5,
@@ -111,6 +112,18 @@ async def test_the_rpcs_own_default_and_maximum_hold(running: Running, client: C
             await client.unary(QUICK, POLICIES[QUICK])(HELLO, timeout, running.bearer())
         assert late.value.code is Code.DEADLINE_EXCEEDED
         assert least < SystemClock().monotonic() - begun < 30
+
+
+async def test_deadlines_are_stretched(running: Running, seen: Metrics) -> None:
+    client = client_of(f"127.0.0.1:{running.server.port}", seen, Deadline(stretch=1000.0))
+    before = SystemClock().monotonic()
+    await client.unary(UNARY, replace(POLICIES[UNARY], default_deadline=0.04))(HELLO, metadata=running.bearer())
+    after = SystemClock().monotonic()
+    await client.close()
+    (call,) = running.echo.calls
+    assert call is not None
+    assert call.deadline is not None
+    assert before + 37.9 < call.deadline < after + 38.1, "40 s, less 5 %"
 
 
 async def test_a_cancelled_caller_cancels_the_work(running: Running, client: Client, seen: Metrics) -> None:

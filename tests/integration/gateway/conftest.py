@@ -78,13 +78,13 @@ async def exchange(port: int, sent: bytes, *, within: float = 30.0) -> bytes:
 MAX_BODY = 64 * 1024
 
 
-def upstream(port: int, metrics: Metrics) -> ServiceUpstream:
+def upstream(port: int, metrics: Metrics, deadline: Deadline = patience.DEADLINE) -> ServiceUpstream:
     """A service that listens on a port of this machine."""
     return ServiceUpstream(
         Client(
             f"127.0.0.1:{port}",
             config=Grpc(),
-            deadline=Deadline(),
+            deadline=deadline,
             metrics=metrics,
             clock=SystemClock(),
             random=lambda: 0.5,
@@ -94,17 +94,22 @@ def upstream(port: int, metrics: Metrics) -> ServiceUpstream:
 
 @asynccontextmanager
 async def serve(
-    devices: FakeDevices, *, body_seconds: float = 10.0, max_connections: int = 1000
+    devices: FakeDevices,
+    *,
+    body_seconds: float = 10.0,
+    max_connections: int = 1000,
+    deadline: Deadline = patience.DEADLINE,
 ) -> AsyncIterator[Running]:
     """A gateway before `devices`, on free ports."""
     config = Config(
+        deadline=deadline,
         gateway=Gateway(
             port=0,
             max_body=MAX_BODY,
             max_connections=max_connections,
             body_timeout=Seconds(body_seconds),
             cors_origins=("https://app.example",),
-        )
+        ),
     )
     metrics = Metrics()
     async with serve_devices(devices) as device_server:
@@ -113,7 +118,7 @@ async def serve(
             clock=SystemClock(),
             verifier=OneToken(),
             metrics=metrics,
-            upstreams={"devices": upstream(device_server.port, metrics)},
+            upstreams={"devices": upstream(device_server.port, metrics, deadline)},
             random_bytes=counted_bytes(),
         )
         server = GatewayServer(config.gateway)

@@ -14,7 +14,7 @@ from chassis.auth import keys, tokens
 from chassis.auth.tokens import ALL_SCOPES, Grant
 from chassis.auth.verifier import Verifier
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Gateway, Grpc
+from chassis.config import Auth, Config, Gateway, Grpc
 from chassis.context import Caller
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
@@ -91,7 +91,7 @@ async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncI
     async with AsyncExitStack() as running:
         store = await running.enter_async_context(opened(folder / "sessions.db"))
         sessions = await running.enter_async_context(replica(store, valkey_url, clock))
-        gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
+        gate = Gate(Verifier(held, Auth(), clock), clock, patience.DEADLINE, os.urandom)
         server = GrpcServer(
             [sessions.module],
             ServerChain(gate, Metrics(), compile_validator),
@@ -107,7 +107,10 @@ async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncI
         made = SignedIn(held, sessions, server, devices, device_server)
         for _ in range(gateways):
             metrics = Metrics()
-            config = Config(gateway=Gateway(port=0, max_body=MAX_BODY * 64, cors_origins=("https://app.example",)))
+            config = Config(
+                deadline=patience.DEADLINE,
+                gateway=Gateway(port=0, max_body=MAX_BODY * 64, cors_origins=("https://app.example",)),
+            )
             listening = GatewayServer(config.gateway)
             await listening.start(
                 build(

@@ -28,7 +28,7 @@ from chassis.auth import keys, tokens
 from chassis.auth.tokens import Grant
 from chassis.auth.verifier import Verifier
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Grpc
+from chassis.config import Auth, Config, Grpc
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
@@ -67,7 +67,7 @@ async def wire(store: WatchedStore, valkey: Valkey, tmp_path: Path) -> AsyncIter
         grant = Grant(tenant, "me", scopes or ("sessions:admin", "devices:write"))
         return (("authorization", "Bearer " + tokens.mint(held, Auth(), grant, clock.now())),)
 
-    gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
+    gate = Gate(Verifier(held, Auth(), clock), clock, patience.DEADLINE, os.urandom)
     chain = ServerChain(gate, Metrics(), compile_validator)
     async with replica(store, valkey.url, clock) as made:
         server = GrpcServer([made.module], chain, Grpc(), host="127.0.0.1", port=0, setting="BAS_SESSIONS_PORT")

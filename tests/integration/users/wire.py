@@ -9,7 +9,7 @@ from chassis.auth.keys import KeySet
 from chassis.auth.tokens import Grant
 from chassis.auth.verifier import Verifier
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Deadline, Grpc, Seconds
+from chassis.config import Auth, Config, Grpc, Seconds
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
@@ -17,12 +17,13 @@ from chassis.module import ServiceModule
 from chassis.peers import ServicePeers
 from chassis.server import GrpcServer
 from chassis.telemetry.metrics import Metrics
+from tests.support import patience
 
 
 async def serve(running: AsyncExitStack, module: ServiceModule, held: KeySet, metrics: Metrics) -> GrpcServer:
     """A server of that module, which ends with `running`."""
     clock = SystemClock()
-    gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
+    gate = Gate(Verifier(held, Auth(), clock), clock, patience.DEADLINE, os.urandom)
     chain = ServerChain(gate, metrics, compile_validator)
     config = Grpc(drain=Seconds(0))
     server = GrpcServer([module], chain, config, host="127.0.0.1", port=0, setting="BAS_USERS_PORT")
@@ -38,7 +39,7 @@ def peers_to(running: AsyncExitStack, sessions: GrpcServer, held: KeySet, metric
         "users",
         lambda service: {"sessions": f"127.0.0.1:{sessions.port}"}[service],
         keys=held,
-        config=Config(),
+        config=Config(deadline=patience.DEADLINE),
         metrics=metrics,
         clock=SystemClock(),
         random=lambda: 0.5,
