@@ -47,10 +47,18 @@ class Deliver(Protocol):
     """The consumer of one kind."""
 
     async def __call__(self, effects: Sequence[Effect]) -> Sequence[BaseException | None]:
-        """Deliver all of these, in order; one answer each: None when it is acknowledged, or what went wrong. An
-        UNAVAILABLE, a missed deadline or exhaustion is tried again for as long as it lasts; anything else is a refusal,
-        which after some tries parks the record."""
+        """Deliver all of these, which are of one tenant, in order; one answer each: None when it is acknowledged, or
+        what went wrong. What comes after a failed one of the same key is not delivered, and answered with Behind.
+
+        An error that says that the consumer is away or that nobody may talk to it now (`is_away`) is tried again for as
+        long as it lasts; anything else is a refusal of that effect, which after some tries parks its record. Called
+        with at most 500; cancelled when it takes too long. What is raised is everybody's answer.
+        """
         ...
+
+
+class Behind(Exception):
+    """Not tried: an earlier effect of the same key was not delivered."""
 
 
 class NoOutbox:
