@@ -61,7 +61,8 @@ class ServiceModule:
 
     A unary method takes the request message and returns the response message or its serialized bytes; a
     server-streaming method is an async generator of the same. `warm` runs once before the service reports ready.
-    `deliver` names the consumers of the service's own kinds of effects, beside those that every service has.
+    `deliver` names the consumers of the service's own kinds of effects, beside those that every service has. `drain` is
+    called when the process stops, before calls are given their time to end: streams would not end by themselves.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ServiceModule:
     warm: Callable[[], Awaitable[None]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     deliver: Mapping[str, Deliver] = field(default_factory=lambda: MappingProxyType({}))
+    drain: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,10 @@ class Services:
 
     async def stop(self) -> None:
         """Drain the calls, end the loops, close the modules and what they stand on."""
+        self._server.health.stop()
+        for module in self._modules:
+            if module.drain is not None:
+                await _quietly(module.drain, f"drain of {module.name}", _CLOSE)
         await _quietly(self._server.stop, "drain")
         for loop in self._loops:
             loop.cancel()
