@@ -26,6 +26,8 @@ from gateway.problems import (
 from gateway.protocol import answer_whole
 from gateway.request import Receive, Request, Scope, Send
 from gateway.signin import CookieSignIn
+from gateway.streaming import StreamEndpoint
+from gateway.streams import stopping
 from gateway.transcoding.routes import API_PREFIX, Route
 from gateway.transcoding.template import MalformedPercent
 from gateway.versions import Versions
@@ -45,7 +47,7 @@ class App:
         self,
         *,
         versions: Versions,
-        endpoints: Mapping[int, Endpoint],
+        endpoints: Mapping[int, Endpoint | StreamEndpoint],
         authenticator: Authenticator,
         sign_in: CookieSignIn,
         pages: Pages,
@@ -83,6 +85,12 @@ class App:
         label = _Label()
         try:
             status, headers, body = await self._serve(request, label)
+            if not isinstance(body, bytes):
+                begun = self._monotonic() - started  # how long the rest takes is the stream's affair
+                label.streams = True
+                await body.deliver(status, self._head(request, headers, label.headers), send)
+                self._measures.observe(label.route, request.method, status, begun)
+                return
         except ClientLeft:
             self._measures.observe(label.route, request.method, 499, self._monotonic() - started)
             return
@@ -91,7 +99,8 @@ class App:
         except MalformedPercent:
             status, headers, body = problem(path_malformed(), request.request_id)
         except asyncio.CancelledError:
-            await self._send(request, send, problem(_stopping(), request.request_id), [_CLOSE])
+            if not label.streams:
+                await self._send(request, send, problem(stopping(), request.request_id), [_CLOSE])
             raise
         except Exception:  # noqa: BLE001 - the outermost layer: whatever it is, the client gets a problem
             _LOG.exception("request %s failed", request.request_id)
@@ -127,7 +136,7 @@ class App:
             body = await self._body(request, endpoint)
         return await endpoint.serve(request, raw, body)
 
-    async def _authenticate(self, request: Request, endpoint: Endpoint | None) -> None:
+    async def _authenticate(self, request: Request, endpoint: Endpoint | StreamEndpoint | None) -> None:
         token = self._authenticator.begin(request)
         if token is None:
             return
@@ -154,7 +163,7 @@ class App:
             raise path_unknown()
         return found
 
-    async def _body(self, request: Request, endpoint: Endpoint) -> bytes:
+    async def _body(self, request: Request, endpoint: Endpoint | StreamEndpoint) -> bytes:
         if not endpoint.takes_body:
             # A chunked body may still turn out to be empty, which is none.
             if b"content-length" in request.headers or await request.body(self._max_body, self._body_seconds):
@@ -178,13 +187,17 @@ class App:
         allow = _allow(methods)
         return 204, [(b"allow", allow), *self._cors.preflight(request, allow)], b""
 
-    async def _send(self, request: Request, send: Send, answer: Answer, more: Headers) -> None:
-        status, headers, body = answer
+    def _head(self, request: Request, headers: Headers, more: Headers) -> Headers:
         sent = [(b"x-request-id", request.request_id.encode("latin-1")), *headers, *more]
-        if status not in (204, 304):
-            sent.append((b"content-length", b"%d" % len(body)))
         if b"origin" in request.headers:
             sent += self._cors.headers(request)
+        return sent
+
+    async def _send(self, request: Request, send: Send, answer: tuple[int, Headers, bytes], more: Headers) -> None:
+        status, headers, body = answer
+        sent = self._head(request, headers, more)
+        if status not in (204, 304):
+            sent.append((b"content-length", b"%d" % len(body)))
         plain = status in (200, 201) and request.method != "HEAD"
         if plain and answer_whole(send, status, sent, body):
             return
@@ -195,20 +208,17 @@ class App:
 class _Label:
     """What is known of a request by the time it is answered: its route and the headers of its version."""
 
-    __slots__ = ("headers", "route")
+    __slots__ = ("headers", "route", "streams")
 
     def __init__(self) -> None:
         self.route = _UNROUTED
+        self.streams = False
         self.headers: Headers = []
 
 
 def _allow(methods: Mapping[str, Route]) -> bytes:
     allowed = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
     return ", ".join(sorted(allowed)).encode()
-
-
-def _stopping() -> ApiError:
-    return ApiError(Code.UNAVAILABLE, "STOPPING", "The gateway is stopping.", retry_after=1.0)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -13,6 +13,8 @@ from gateway import crosssite
 from gateway.cookies import session_cookie
 from gateway.request import Request
 from gateway.sessions import Sessions
+from gateway.sse.port import Credential
+from gateway.upstream import Metadata
 
 _SCHEME: Final = "bearer "
 _SESSION_TOKEN: Final = "bearer bas_"  # noqa: S105 - what one begins with, not a secret
@@ -71,4 +73,17 @@ class Authenticator:
             raise unauthenticated("TOKEN_INVALID", "The token is not valid.")
         started = self._monotonic()
         request.credential = await self._sessions.exchange(token, seconds, request.metadata(self._new_trace))
+        request.session_token = token
         request.spent = self._monotonic() - started
+
+    def credential(self, request: Request) -> Credential:
+        """Of a request that was let in: who it is that was. Raises UNAUTHENTICATED when that is over already."""
+        return Credential(self._verifier.verify(request.credential), request.credential, request.session_token)
+
+    async def renew(self, credential: Credential, seconds: float, metadata: Metadata) -> Credential:
+        """The credential as it is now; `metadata` goes along with the question whose session it is. Raises what `begin`
+        and `exchange` raise."""
+        authorization = credential.authorization
+        if credential.session_token and self._sessions is not None:
+            authorization = await self._sessions.exchange(credential.session_token, seconds, metadata)
+        return Credential(self._verifier.verify(authorization), authorization, credential.session_token)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from chassis.config import Deadline
@@ -10,14 +10,24 @@ from chassis.errors import ApiError, internal, invalid_field, unimplemented
 from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
 from gateway.problems import NO_STORE, Headers, precondition_failed
-from gateway.request import Request
+from gateway.request import Request, Send
 from gateway.transcoding.binding import NO_EXTRAS, Binder, Extras
 from gateway.transcoding.codec import BadValue, Codec, Decoded
 from gateway.transcoding.names import as_sent
 from gateway.transcoding.routes import Route
 from gateway.upstream import UnaryCall
 
-Answer = tuple[int, Headers, bytes]
+
+class Body(Protocol):
+    """A body that comes piece by piece."""
+
+    async def deliver(self, status: int, headers: Headers, send: Send) -> None:
+        """Send head and body; once the head is sent, whatever fails is told in the body. Raises ApiError before it;
+        CancelledError."""
+        ...
+
+
+Answer = tuple[int, Headers, bytes | Body]
 
 _EMPTY: Final = "google.protobuf.Empty"
 _JSON: Final = (b"content-type", b"application/json")
@@ -105,11 +115,8 @@ class Endpoint:
         return self._deadline if asked is None else min(asked, self._longest)
 
     def _available(self) -> UnaryCall:
-        method = self.route.method
-        if method.server_streaming or method.client_streaming:
-            raise unimplemented("This gateway does not serve streams yet.")
         if self._call is None:
-            raise unimplemented(f"The {method.service} service is not part of this deployment.")
+            raise unimplemented(f"The {self.route.method.service} service is not part of this deployment.")
         return self._call
 
     def _extras(self, request: Request) -> tuple[Extras, bool]:

@@ -10,12 +10,17 @@ from chassis.telemetry.metrics import Metrics
 from gateway.app import App
 from gateway.auth import Authenticator, TokenVerifier
 from gateway.cors import Cors
+from gateway.delivery import Bounds
 from gateway.departure import Departures
 from gateway.endpoint import Endpoint
 from gateway.pages import Pages
 from gateway.readiness import Readiness
+from gateway.resume import CURSOR
 from gateway.sessions import AUTHENTICATE_PATH, SERVICE, TTL, Issue, Sessions
 from gateway.signin import CookieSignIn
+from gateway.sse.port import StreamHandler
+from gateway.streaming import StreamEndpoint
+from gateway.streams import Streams
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from gateway.transcoding.codec import Codec, load_codec
@@ -29,11 +34,13 @@ from gateway.versions import Retirement, Version, Versions
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A built gateway. `readiness` is started and stopped with the server; `upstreams` are closed after it."""
+    """A built gateway. `readiness` is started and stopped with the server, which lets `streams` drain while it stops;
+    `upstreams` are closed after it."""
 
     app: App
     readiness: Readiness
     upstreams: Upstreams
+    streams: Streams
 
 
 def load_schema() -> Schema:
@@ -53,10 +60,12 @@ def build(
     codec: Codec | None = None,
     issue: Issue | None = None,
     retirements: Mapping[str, Retirement] | None = None,
+    handlers: Mapping[str, StreamHandler] | None = None,
 ) -> Gateway:
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
     API that `schema` has is served, those named in `retirements` as deprecated. Session tokens are accepted where the
-    sessions service is among the upstreams and `issue` signs caller tokens.
+    sessions service is among the upstreams and `issue` signs caller tokens. `handlers` serve the event streams of RPCs, by
+    path (`/bas.events.v2.EventService/SubscribeEvents`), in place of a call for each client.
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
@@ -68,19 +77,46 @@ def build(
     checker = BodyChecker(schema, codec)
     departures = Departures()
     new_trace = _traces(random_bytes)
-    endpoints: dict[int, Endpoint] = {}
+    sessions = None
+    authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
+    if authenticate is not None and issue is not None:
+        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl))
+    authenticator = Authenticator(verifier, sessions, clock, new_trace)
+    streams = Streams(
+        handlers or {},
+        most=config.gateway.max_streams,
+        of_tenant=config.gateway.tenant_streams,
+        random=_chances(random_bytes),
+    )
+    bounds = Bounds(stall=config.gateway.stream_stall, heartbeat=config.gateway.stream_heartbeat)
+    endpoints: dict[int, Endpoint | StreamEndpoint] = {}
     binders: list[tuple[Route, Binder]] = []
     for table in tables.values():
         for route in table.routes:
             binder = Binder(route, schema, codec, checker)
             binders.append((route, binder))
+            method = route.method
+            if method.server_streaming and not method.client_streaming:
+                endpoints[id(route)] = StreamEndpoint(
+                    route,
+                    binder,
+                    codec,
+                    deployed.stream(method.service, method.path),
+                    authenticator=authenticator,
+                    departures=departures,
+                    streams=streams,
+                    bounds=bounds,
+                    resumes=CURSOR in schema.messages[method.request].by_name,
+                    new_trace=new_trace,
+                )
+                continue
             endpoints[id(route)] = Endpoint(
                 route,
                 binder,
                 codec,
-                deployed.unary(route.method.service, route.method.path),
+                None if method.client_streaming else deployed.unary(method.service, method.path),
                 departures=departures,
-                has_etag="etag" in schema.messages[route.method.response].by_name,
+                has_etag="etag" in schema.messages[method.response].by_name,
                 deadline=config.deadline,
                 new_trace=new_trace,
             )
@@ -96,7 +132,7 @@ def build(
     app = App(
         versions=versions,
         endpoints=endpoints,
-        authenticator=Authenticator(verifier, sessions, clock, new_trace),
+        authenticator=authenticator,
         sign_in=CookieSignIn(
             sessions,
             clock,
@@ -112,12 +148,17 @@ def build(
         max_body=config.gateway.max_body,
         body_seconds=config.gateway.body_timeout,
     )
-    return Gateway(app, readiness, deployed)
+    return Gateway(app, readiness, deployed, streams)
 
 
 def _ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
     """Request ids of 12 random bytes. Not a counter: it would tell each tenant how much the others ask."""
     return lambda: random_bytes(12).hex()
+
+
+def _chances(random_bytes: Callable[[int], bytes]) -> Callable[[], float]:
+    """Numbers of [0, 1)."""
+    return lambda: int.from_bytes(random_bytes(4)) / 2**32
 
 
 def _traces(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:

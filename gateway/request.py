@@ -26,8 +26,8 @@ _TRACESTATE_LENGTH: Final = 512
 class Request:
     """`headers` holds the last of each name: no header that matters here may be repeated, but for cookies.
 
-    `credential` is the `authorization` that goes along with the call, empty until who calls is known; `spent` are the
-    seconds of the deadline that finding out has taken.
+    `credential` is the `authorization` that goes along with the call, empty until who calls is known; `session_token` is
+    what it was exchanged for, if it was; `spent` are the seconds of the deadline that finding out has taken.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Request:
         "query",
         "receive",
         "request_id",
+        "session_token",
         "spent",
     )
 
@@ -53,6 +54,7 @@ class Request:
         given = self.header(b"x-request-id")
         self.request_id = given if given and _sane(given) else new_id()
         self.credential = ""
+        self.session_token = ""
         self.spent = 0.0
         self._named: tuple[tuple[str, str], ...] | None = None
 

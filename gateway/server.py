@@ -65,6 +65,8 @@ class GatewayServer:
         """Accept no more, let the requests in progress end within the drain time, then close the upstreams."""
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
+            if self._gateway is not None:
+                await self._gateway.streams.drain(self._config.drain)
             await self._serving
         self._socket.close()
         if self._gateway is not None:

@@ -34,10 +34,10 @@ class Opening:
     """A GET for an event stream whose sender is known and whose parameters are well-formed. Nothing is answered yet.
 
     `message` is the request of the RPC as bytes. Its `cursor` is where the client wants to go on: the `Last-Event-ID`
-    header if it sent one, otherwise the query parameter `last_event_id`, otherwise `cursor`. Nobody has looked at the
-    value yet, nor at whether the credential has the scope: the service does. `metadata` is what goes upstream with a
-    call for this request, credential and request id included. `headers` belong in the head of the answer beside those
-    of a stream: X-Request-Id, API-Version, CORS.
+    header if it sent one, otherwise the query parameter `last_event_id`, otherwise `cursor`. The credential has the scope
+    that the RPC asks for; the values of the message nobody has looked at yet but for their types. `metadata` is what goes
+    upstream with a call for this request, credential and request id included. `headers` belong in the head of the answer
+    beside those of a stream: X-Request-Id, API-Version, CORS.
     """
 
     message: bytes
