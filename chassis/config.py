@@ -271,6 +271,7 @@ class Events(Endpoint):
     log_timeout: Seconds = setting(Seconds(0.250), "time for one operation on the log", 0.01, 10)
     shards: int = setting(16, "streams that the tenants' logs are spread over; fixed for the life of a log", 1, 1024)
     retention_count: int = setting(10_000, "events kept of each tenant", 1, 10_000_000)
+    retention_bytes: int = setting(32 * 1024 * 1024, "bytes of events kept of each tenant", 65536, 2**40)
     retention_age: Seconds = setting(Seconds(86400), "time for which events are kept", 1, 366 * 86400)
     dedupe_window: Seconds = setting(Seconds(7200), "time in which an event published again is dropped", 1, 7 * 86400)
     heartbeat: Seconds = setting(Seconds(15), "longest silence of a stream", 0.1, 20)
