@@ -1,6 +1,6 @@
 """The outbox of one service: effects as documents of its own store."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 
 from chassis.clock import Clock
@@ -10,14 +10,19 @@ from chassis.store.port import Create, Write
 
 
 class CommittedOutbox:
-    """The Outbox port. `kinds` are those that this deployment delivers, `by` is the process, `woken` tells its relay."""
+    """The Outbox port. `by` is what the process calls itself. Until it is opened it makes no records."""
 
-    def __init__(self, kinds: Collection[str], clock: Clock, by: str, woken: Callable[[], None]) -> None:
-        self._kinds = frozenset(kinds)
+    def __init__(self, clock: Clock, by: str) -> None:
         self._clock = clock
         self._by = by
-        self._woken = woken
         self._numbers = count()
+        self._kinds: frozenset[str] = frozenset()
+        self._woken: Callable[[], None] = _nobody
+
+    def open(self, kinds: Iterable[str], woken: Callable[[], None]) -> None:
+        """`kinds` are those that are delivered here, which is known once the service is built; `woken` tells its relay."""
+        self._kinds = frozenset(kinds)
+        self._woken = woken
 
     def records(self, effects: Iterable[Effect]) -> list[Write]:
         now = self._clock.now()
@@ -29,3 +34,7 @@ class CommittedOutbox:
 
     def wake(self) -> None:
         self._woken()
+
+
+def _nobody() -> None:
+    pass
