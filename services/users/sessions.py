@@ -61,7 +61,10 @@ class Revocations:
     """The revocations that removals promise. `promised` is committed with the removal, `at_once` spares the wait for the
     outbox, which calls this as the consumer of its kind: what was done here is not done again."""
 
-    def __init__(self, revoker: SessionRevoker, announcements: Announcements, clock: Clock) -> None:
+    def __init__(
+        self, revoker: SessionRevoker, announcements: Announcements, clock: Clock, patience: float = AT_ONCE
+    ) -> None:
+        self._patience = patience
         self._revoker = revoker
         self._announcements = announcements
         self._clock = clock
@@ -77,7 +80,7 @@ class Revocations:
         if self._announcements.keeps(effect):
             left = remaining(self._clock)
             try:
-                async with within(self._clock, AT_ONCE if left is None else min(AT_ONCE, left / 2)):
+                async with within(self._clock, self._patience if left is None else min(self._patience, left / 2)):
                     await self._once(effect)
             except ApiError:
                 self._announcements.wake()
