@@ -80,7 +80,7 @@ def build(
     sessions = None
     authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
     if authenticate is not None and issue is not None:
-        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl))
+        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl), config.deadline.stretch)
     authenticator = Authenticator(verifier, sessions, clock, new_trace)
     streams = Streams(
         handlers or {},
@@ -120,10 +120,6 @@ def build(
                 deadline=config.deadline,
                 new_trace=new_trace,
             )
-    sessions = None
-    authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
-    if authenticate is not None and issue is not None:
-        sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl), config.deadline.stretch)
     readiness = Readiness(deployed, _services(schema), clock)
 
     def document() -> bytes:
