@@ -142,6 +142,14 @@ class Platform:
             timeout=120,
         )
 
+    async def healthy(self) -> None:
+        """Once `bas status` finds that all is well: it asks each part for two seconds, which may be too few."""
+
+        async def well() -> bool:
+            return self.bas("status").returncode == 0
+
+        await eventually(well, "`bas status` is content")
+
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.bas("status", "--json").stdout)
         return answer

@@ -174,8 +174,13 @@ async def test_the_schedule_cleans_up_but_not_after_a_jump(
             await clock.advance(60)
             assert sessions.sample("bas_sessions_cleanup_failures_total", reason="CLOCK_JUMPED") == 1
             clock.step_wall(-86400)
-            await clock.advance(60)
-            await eventually(lambda: sessions.sample("bas_sessions_removed_total") == len(made), "all are removed")
+
+            async def removed() -> bool:
+                if clock.sleepers:  # a store or cache that is slow costs a round
+                    await clock.advance(60)
+                return sessions.sample("bas_sessions_removed_total") == len(made)
+
+            await eventually(removed, "all are removed")
         finally:
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)

@@ -2,19 +2,21 @@
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.cloud.firestore import AsyncClient
 
 from chassis.clock import SystemClock
-from chassis.config import ConfigError, Store
+from chassis.config import ConfigError
 from chassis.store.copy import PAGE, CopyRefused, Dumpable, Tally, copy
 from chassis.store.factory import CopyEnd, open_copy_end
 from chassis.store.port import Create, Delete, Document, DocumentStore, Key, Put, StoreUnavailable, Value
 from tests.conformance.store.backend import SCHEMA
 from tests.conformance.store.values import ASCENDING
 from tests.firestore_server import FirestoreServer, faults
+from tests.support import patience
 from tests.support.firestore import client_of, serving
 
 SERVICE = "things"
@@ -30,7 +32,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FirestoreServ
 
 
 async def end(url: str, folder: Path, service: str = SERVICE, *, existing: bool = False) -> CopyEnd:
-    budget = Store(url=url)
+    budget = replace(patience.STORE, url=url)
     return await open_copy_end(budget, folder, service, SCHEMA, clock=SystemClock(), existing=existing)
 
 

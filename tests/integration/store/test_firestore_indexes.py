@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from chassis.clock import SystemClock
-from chassis.config import Store
 from chassis.errors import ApiError
 from chassis.store.firestore import FirestoreStore
 from chassis.store.firestore_indexes import definition
@@ -17,6 +16,7 @@ from chassis.store.port import Filter, Index, Op, Order, Query, Schema, Undeclar
 from launcher.store import schema_of
 from launcher.targets import SERVICES
 from services.devices.filters import COLLECTION, EVER, ORDERS, SCHEMA, compile_filter, order_of
+from tests.support import patience
 from tests.support.firestore import serving
 from tools.indexes import TARGET, text
 
@@ -54,7 +54,7 @@ async def opened(schema: Schema, service: str) -> FirestoreStore:
         "(default)",
         schema,
         clock=SystemClock(),
-        budget=Store(),
+        budget=patience.STORE,
         random_bytes=secrets.token_bytes,
         service=service,
     )

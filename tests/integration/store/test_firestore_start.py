@@ -6,11 +6,12 @@ import grpc
 import pytest
 
 from chassis.clock import SystemClock
-from chassis.config import ConfigError, Store
+from chassis.config import ConfigError
 from chassis.store import firestore
 from chassis.store.firestore import FirestoreStore
 from chassis.store.port import Schema, StoreTimeout, StoreUnavailable
 from tests.firestore_server import FirestoreServer, faults
+from tests.support import patience
 from tests.support.firestore import firestore_server
 
 __all__ = ["firestore_server"]
@@ -18,7 +19,7 @@ __all__ = ["firestore_server"]
 
 async def opening(project: str = "test", database: str = "(default)") -> FirestoreStore:
     return await FirestoreStore.open(
-        project, database, Schema(), clock=SystemClock(), budget=Store(), random_bytes=secrets.token_bytes
+        project, database, Schema(), clock=SystemClock(), budget=patience.STORE, random_bytes=secrets.token_bytes
     )
 
 
