@@ -94,6 +94,18 @@ class Commits(Conformance):
         found = await store.get_many([write.key for write in (*writes, *more[:-1])])
         assert {document and document.version for document in found} == {answer.versions[0]}
 
+    async def test_versions_compare_as_text_in_the_order_of_the_commits(self, store: DocumentStore) -> None:
+        versions: list[str] = []
+        for number in range(20):
+            # Of other keys and tenants, too, and of commits that others overtake.
+            among = [store.commit([Put(key(f"{number}-{each}", f"tenant{each}"), {})]) for each in range(4)]
+            versions.append(max(max(each.versions) for each in await asyncio.gather(*among)))
+            versions += (await store.commit([Put(key("one"), {"n": number})])).versions
+            found = await store.get(key("one"))
+            assert found is not None
+            assert found.version == versions[-1]
+        assert versions == sorted(set(versions))
+
     async def test_commit_times_never_go_backwards(self, store: DocumentStore) -> None:
         times = [(await store.commit([Put(key("a"), {"n": n})])).commit_time for n in range(5)]
         assert times == sorted(times)

@@ -34,6 +34,12 @@ class CountsVersions(SqliteStore):
         return replace(answer, versions=tuple(f"{each}{n}" for n, each in enumerate(answer.versions)))
 
 
+class HashesVersions(SqliteStore):
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        answer = await super().commit(writes)
+        return replace(answer, versions=tuple(each and each[::-1] for each in answer.versions))
+
+
 class RepeatsTheCursor(SqliteStore):
     async def query(self, query: Query) -> list[Document]:
         found = await super().query(query)
@@ -55,6 +61,7 @@ class CrossesTenants(SqliteStore):
         (IgnoresVersions, Commits().test_no_update_is_lost),
         (AppliesOneByOne, Commits().test_a_batch_is_applied_whole_or_not_at_all),
         (CountsVersions, Commits().test_all_writes_of_a_commit_share_one_version),
+        (HashesVersions, Commits().test_versions_compare_as_text_in_the_order_of_the_commits),
         (RepeatsTheCursor, Queries().test_pages_skip_and_repeat_nothing_under_inserts),
         (CrossesTenants, Queries().test_no_query_crosses_tenants),
     ],
