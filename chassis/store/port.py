@@ -154,6 +154,8 @@ class Committed:
 
     All writes of one commit share one version, so each tells the others' (`requests.py` relies on it). Times never go back
     from one commit to a later one, whatever the clock does; a version is never used twice for a key.
+    Versions compare in the order of the commits, as text: of two commits to one store, the second of which began after the
+    first was acknowledged, the second's is the greater (the outbox's relay relies on it), whatever keys they wrote.
     """
 
     versions: tuple[str, ...]
