@@ -101,9 +101,12 @@ class Revocations:
         users = list(by_key.values())
         answers: dict[str, BaseException | None] = {}
         for start in range(0, len(users), TOGETHER):
-            for answered in await asyncio.gather(*map(self._in_order, users[start : start + TOGETHER])):
+            some = await asyncio.gather(*map(self._in_order, users[start : start + TOGETHER]))
+            for answered in some:
                 answers |= answered
-        return [answers[effect.id] for effect in effects]
+            if all(any(answered.values()) for answered in some):
+                break  # nobody is there: the others need not wait for it one by one
+        return [answers[effect.id] if effect.id in answers else Behind() for effect in effects]
 
     async def _in_order(self, effects: Sequence[Effect]) -> dict[str, BaseException | None]:
         """Those of one user."""

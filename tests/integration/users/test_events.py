@@ -15,7 +15,7 @@ from chassis.outbox.announcements import Announcements
 from chassis.outbox.port import EVENT, Behind, Effect
 from chassis.store.port import StoreUnavailable
 from services.users.effects import REVOKE_SESSIONS
-from services.users.sessions import Revocations
+from services.users.sessions import TOGETHER, Revocations
 from tests.integration.users import calls
 from tests.integration.users.calls import create, delete, refused, update
 from tests.integration.users.conftest import CountingStore, RecordingRevoker, Users, replica
@@ -200,6 +200,13 @@ class TestSessionsOfWhoIsRemoved:
         effects = [Effect(f"e{n}", REVOKE_SESSIONS, "acme", f"k{n}", f"u{n}".encode()) for n in range(40)]
         assert await watched.deliver(*effects) == [None] * 40
         assert sorted(watched.users.sessions.revoked) == sorted(("acme", f"u{n}") for n in range(40))
+
+    async def test_where_nobody_is_there_not_all_are_tried(self, watched: Watched) -> None:
+        watched.users.sessions.failure = AWAY
+        effects = [Effect(f"e{n}", REVOKE_SESSIONS, "acme", f"k{n}", f"u{n}".encode()) for n in range(40)]
+        answers = await watched.deliver(*effects)
+        assert answers.count(AWAY) == TOGETHER
+        assert all(isinstance(each, Behind) for each in answers[TOGETHER:])
 
     async def test_what_comes_after_a_failure_of_the_same_user_waits(self, watched: Watched) -> None:
         watched.users.sessions.failure = AWAY
