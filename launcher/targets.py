@@ -20,6 +20,7 @@ SERVICES: Final[Mapping[str, str]] = MappingProxyType(
         "sessions": "services.sessions.module",
         "users": "services.users.module",
         "devices": "services.devices.module",
+        "events": "services.events.module",
     }
 )
 """Service → the module whose `SPEC` builds it. A new service is one line here."""
