@@ -1,6 +1,7 @@
 """The subscribers of one tenant, and how far the follower has come in the tenant's log."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from chassis.api.cursors import Position
@@ -25,6 +26,11 @@ class Member(Protocol):
     def session_id(self) -> str: ...
     def offer(self, frames: Sequence[Frame], before: Position | None) -> None:
         """Frames that match, which follow `before`; called only while it listens."""
+        ...
+
+    def expect(self, first: Position) -> None:
+        """The first that the follower brings since it began; called only while it listens. It looks again if that is not
+        what comes next."""
         ...
 
     def look_again(self) -> None:
@@ -132,6 +138,9 @@ class Audience:
                     self._deliver(fresh, before)
                     self.lose_place()
                     fresh, before = [], None
+            if self.head is None:
+                for member in tuple(chain.from_iterable(self._listening.values())):
+                    member.expect(frame.position)
             self._ring.append(frame)
             self.head = frame.position
             fresh.append(frame)

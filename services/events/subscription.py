@@ -134,6 +134,10 @@ class Subscription:
             self._known = frame.position
         self._wake.set()
 
+    def expect(self, first: Position) -> None:
+        if self._known is not None and first.sequence > self._known.sequence + 1:
+            self.look_again()
+
     def look_again(self) -> None:
         if self._listens:
             self._known = self._up_to()
