@@ -169,8 +169,9 @@ class App:
             if b"content-length" in request.headers or await request.body(self._max_body, self._body_seconds):
                 raise HttpError(400, Code.INVALID_ARGUMENT, "BODY_UNEXPECTED", "This method takes no body.")
             return _NO_BODY
-        request.check_media_type()
-        return await request.body(self._max_body, self._body_seconds)
+        kind = request.media_type(endpoint.translations)
+        body = await request.body(self._max_body, self._body_seconds)
+        return endpoint.translations[kind](body) if kind else body
 
     async def _page(self, request: Request, label: "_Label") -> Answer:
         page = self._pages.find(request.path)

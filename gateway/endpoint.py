@@ -56,6 +56,7 @@ class Endpoint:
         "open",
         "route",
         "takes_body",
+        "translations",
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class Endpoint:
         self.route = route
         self.open = bool(policy.credential)
         self.takes_body = binder.takes_body
+        self.translations = binder.translations
         self._binder = binder
         # A variable of the path that lies within the body field is the body's, too: its name there is what was sent.
         self._body = binder.body_name

@@ -123,7 +123,7 @@ def build(
     readiness = Readiness(deployed, _services(schema), clock)
 
     def document() -> bytes:
-        return openapi_document(schema, binders, retirements or ())
+        return openapi_document(schema, binders, retirements or (), streams.handlers)
 
     app = App(
         versions=versions,

@@ -14,6 +14,11 @@ class Form(Enum):
     def media_type(self) -> str:
         return str(self.value[0])
 
+    @property
+    def content_type(self) -> bytes:
+        """The header's value. That JSON is UTF-8 goes without saying."""
+        return b"text/event-stream; charset=utf-8" if self is Form.SSE else self.media_type.encode()
+
 
 _LEAST: Final = 0.0
 

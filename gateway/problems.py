@@ -1,6 +1,7 @@
 """Errors as HTTP answers: `application/problem+json` (RFC 9457) and the headers that belong to them."""
 
 import json
+from collections.abc import Iterable
 from http import HTTPStatus
 from math import ceil
 from typing import Final
@@ -32,13 +33,15 @@ def method_not_allowed(allow: bytes) -> HttpError:
     return HttpError(405, Code.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", message, [(b"allow", allow)])
 
 
-def media_type_unsupported() -> HttpError:
+def media_type_unsupported(others: Iterable[str] = ()) -> HttpError:
+    """`others` are the media types that are accepted beside JSON."""
+    accepted = ["application/json", *others]
     return HttpError(
         415,
         Code.INVALID_ARGUMENT,
         "UNSUPPORTED_MEDIA_TYPE",
-        "The body must be JSON in UTF-8, sent with Content-Type: application/json.",
-        [(b"accept-post", b"application/json")],
+        f"The body must be JSON in UTF-8, sent with Content-Type: {' or '.join(accepted)}.",
+        [(b"accept-post", ", ".join(accepted).encode())],
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final
 
 from chassis.errors import ApiError, Code, invalid_field
@@ -99,13 +99,17 @@ class Request:
             return ("traceparent", trace), ("tracestate", state)
         return (("traceparent", trace),)
 
-    def check_media_type(self) -> None:
-        """Raises ApiError (415) unless the body is said to be JSON in UTF-8, unencoded."""
+    def media_type(self, others: Collection[str] = ()) -> str:
+        """The media type of the body, "" for JSON. Raises ApiError (415) unless the body is said to be JSON, or one of
+        `others`, in UTF-8, unencoded."""
         kind, *parameters = (part.strip().lower() for part in self.header(b"content-type").split(";"))
-        accepted = kind == _JSON or (kind == _MERGE_PATCH and self.method == "PATCH")
         plain = all(each in ("", "charset=utf-8", 'charset="utf-8"') for each in parameters)
-        if not accepted or not plain or self.header(b"content-encoding").lower() not in ("", "identity"):
-            raise media_type_unsupported()
+        if plain and self.header(b"content-encoding").lower() in ("", "identity"):
+            if kind == _JSON or (kind == _MERGE_PATCH and self.method == "PATCH"):
+                return ""
+            if kind in others:
+                return kind
+        raise media_type_unsupported(others)
 
     async def body(self, limit: int, seconds: float) -> bytes:
         """The whole body. Raises ApiError as soon as it is more than `limit` bytes (413), when it takes longer than

@@ -78,7 +78,7 @@ class CookieSignIn:
             if given is None:
                 raise tokens.missing()
             return given
-        request.check_media_type()
+        request.media_type()
         token = _named(parse(body))
         if given is not None and given != token:
             raise invalid_field("token", "It is not the session token of the Authorization header.")

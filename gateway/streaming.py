@@ -54,6 +54,7 @@ class StreamEndpoint:
         "open",
         "route",
         "takes_body",
+        "translations",
     )
 
     def __init__(
@@ -73,6 +74,7 @@ class StreamEndpoint:
         self.route = route
         self.open = False
         self.takes_body = binder.takes_body
+        self.translations = binder.translations
         self._binder = binder
         self._body = binder.body_name
         self._call = call
@@ -127,7 +129,7 @@ class StreamEndpoint:
             raise ClientLeft from None
         finally:
             self._departures.leave(departure)
-        kind = (b"content-type", form.media_type.encode())
+        kind = (b"content-type", form.content_type)
         return 200, [kind, *_HEADERS[form]], answer
 
     def _handed(self, handler: StreamHandler, request: Request, message: bytes, credential: Credential) -> "_Handed":

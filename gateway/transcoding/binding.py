@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from chassis.errors import ApiError, Violation, invalid_argument, invalid_field
 from gateway.transcoding.body import BodyChecker, parse
+from gateway.transcoding.cloudevents import translations
 from gateway.transcoding.codec import BadValue, Codec, JsonType
 from gateway.transcoding.names import as_sent, join, nearest, sent_path
 from gateway.transcoding.parameter import expected, json_value, scalar_kind
@@ -38,7 +39,8 @@ NO_EXTRAS: Final = Extras()
 
 
 class Binder:
-    """Builds the requests of one route. Made at the start; immutable."""
+    """Builds the requests of one route. Made at the start; immutable. `translations` are the media types that its body may
+    have beside JSON, each with what makes it JSON."""
 
     def __init__(self, route: Route, schema: Schema, codec: Codec, checker: BodyChecker) -> None:
         self._schema = schema
@@ -50,6 +52,7 @@ class Binder:
         ]
         self._simple = all(len(path) == 1 and path[0].kind is Kind.STRING for _, path in self._variables)
         self.takes_body = bool(route.rule.body)
+        self.translations = translations(route, schema)
         self._whole = route.rule.body == "*"
         self._body = self._message.by_name[route.rule.body] if self.takes_body and not self._whole else None
         self.body_name = self._body.name if self._body is not None else ""

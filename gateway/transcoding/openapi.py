@@ -1,14 +1,16 @@
 """The OpenAPI 3.1 document of the API, from its descriptors and their comments."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from gateway.transcoding.binding import Binder
+from gateway.transcoding.cloudevents import translation_schemas
 from gateway.transcoding.credentials import ANY, OPTIONAL, SCHEMES, cookie_paths
 from gateway.transcoding.jsonschema import message_schemas, reference, value_schema
 from gateway.transcoding.routes import Route
 from gateway.transcoding.schema import Field, Kind, Message, Schema
+from gateway.transcoding.streamdocs import LAST_EVENT_ID, resume_parameters, resumes, stream_response
 from gateway.transcoding.template import DOUBLE_STAR
 
 _EMPTY: Final = "google.protobuf.Empty"
@@ -40,12 +42,22 @@ _HEADERS: Final[Mapping[str, tuple[str, str]]] = {
     "RequestId": ("X-Request-Id", "An id of the caller's for this request."),
     "IdempotencyKey": ("Idempotency-Key", "Makes a repetition harmless: the same key again returns the first answer."),
     "IfMatch": ("If-Match", "The etag, in quotes, that the resource must have; 412 if it has not."),
+    LAST_EVENT_ID: (
+        "Last-Event-ID",
+        "The position to go on from, as a browser sends it by itself; wins over the query's.",
+    ),
     "IfNoneMatch": ("If-None-Match", "An etag, in quotes; 304 if the resource still has it."),
 }
 
 
-def openapi_document(schema: Schema, routes: Iterable[tuple[Route, Binder]], retired: Iterable[str] = ()) -> bytes:
-    """The document as JSON; the operations of the versions in `retired` are marked deprecated."""
+def openapi_document(
+    schema: Schema,
+    routes: Iterable[tuple[Route, Binder]],
+    retired: Iterable[str] = (),
+    shared: Collection[str] = (),
+) -> bytes:
+    """The document as JSON; the operations of the versions in `retired` are marked deprecated. `shared` are the RPCs, by
+    path, whose event streams have a handler."""
     made = list(routes)
     gone = frozenset(retired)
     used = {name for route, _ in made for name in (route.method.request, route.method.response) if name != _EMPTY}
@@ -62,7 +74,7 @@ def openapi_document(schema: Schema, routes: Iterable[tuple[Route, Binder]], ret
         "servers": [{"url": "/"}],
         "security": ANY,
         "tags": [{"name": service, "description": schema.services.get(full, "")} for full, service in services.items()],
-        "paths": _paths(schema, made, gone) | cookie_paths(sorted(with_sessions)),
+        "paths": _paths(schema, made, gone, shared) | cookie_paths(sorted(with_sessions)),
         "components": {
             "securitySchemes": SCHEMES,
             "schemas": {"Problem": _PROBLEM, **message_schemas(schema, used)},
@@ -81,13 +93,15 @@ def openapi_document(schema: Schema, routes: Iterable[tuple[Route, Binder]], ret
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _paths(schema: Schema, routes: list[tuple[Route, Binder]], retired: frozenset[str]) -> dict[str, Any]:
+def _paths(
+    schema: Schema, routes: list[tuple[Route, Binder]], retired: frozenset[str], shared: Collection[str]
+) -> dict[str, Any]:
     # Two templates that differ in the names of their variables only are one path to OpenAPI: the first gives the names.
     names: dict[tuple[str, Any], tuple[str, list[str]]] = {}
     paths: dict[str, Any] = {}
     for route, binder in routes:
         text, variables = names.setdefault((route.version, route.template.shape), _path(route))
-        operation = _operation(schema, route, binder, variables)
+        operation = _operation(schema, route, binder, variables, shared)
         if route.version in retired:
             operation["deprecated"] = True
         paths.setdefault(text, {})[route.rule.method.lower()] = operation
@@ -107,7 +121,9 @@ def _path(route: Route) -> tuple[str, list[str]]:
     return f"/api/{route.version}/" + "/".join(segments) + verb, names
 
 
-def _operation(schema: Schema, route: Route, binder: Binder, variables: list[str]) -> dict[str, Any]:
+def _operation(
+    schema: Schema, route: Route, binder: Binder, variables: list[str], shared: Collection[str]
+) -> dict[str, Any]:
     method = route.method
     first, _, rest = method.comment.partition("\n\n")
     operation: dict[str, Any] = {
@@ -116,11 +132,14 @@ def _operation(schema: Schema, route: Route, binder: Binder, variables: list[str
         "summary": " ".join(first.split()).rstrip("."),
         "description": f"{rest.strip()}\n\nScope: `{method.policy.scope}`.".strip(),
         "parameters": [*_variables(schema, route, variables), *_query(binder), *_headers(route, binder)],
-        "responses": _responses(route),
+        "responses": _responses(route, shared),
     }
+    if resumes(route, schema):
+        operation["parameters"] += resume_parameters()
     body = _body(schema, route)
     if body is not None:
-        operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
+        others = {kind: {"schema": other} for kind, other in translation_schemas(binder.translations).items()}
+        operation["requestBody"] = {"content": {"application/json": {"schema": body}, **others}}
     if method.policy.credential:
         operation["security"] = OPTIONAL
     return operation
@@ -162,7 +181,7 @@ def _headers(route: Route, binder: Binder) -> Iterable[dict[str, str]]:
         wanted.append("IdempotencyKey")
     if binder.takes_etag:
         wanted.append("IfMatch")
-    if route.rule.method == "GET":
+    if route.rule.method == "GET" and not route.method.server_streaming:
         wanted.append("IfNoneMatch")
     return [{"$ref": f"#/components/parameters/{key}"} for key in wanted]
 
@@ -176,11 +195,11 @@ def _body(schema: Schema, route: Route) -> dict[str, Any] | None:
     return reference(field.type_name) if field.kind is Kind.MESSAGE else value_schema(field)
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, shared: Collection[str]) -> dict[str, Any]:
     method = route.method
     problem = {"$ref": "#/components/responses/Problem"}
     if method.server_streaming:
-        return {"501": problem, "default": problem}
+        return {"200": stream_response(route, events=method.path in shared), "default": problem}
     if method.response == _EMPTY:
         return {"204": {"description": "Done."}, "default": problem}
     status, text = ("201", "Created; `Location` says where.") if method.policy.created else ("200", "The answer.")

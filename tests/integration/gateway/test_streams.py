@@ -126,7 +126,7 @@ async def test_an_error_in_the_middle_is_the_last_line(http: httpx.AsyncClient, 
 
 async def test_server_sent_events(http: httpx.AsyncClient, running: Running) -> None:
     answer = await http.get(EXPORT_PATH, headers=SSE)
-    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store, no-transform"
     first, second, end, rest = answer.text.split("\n\n")
     assert reasons([block.removeprefix("data: ") for block in (first, second)]) == ["a", "b"]
