@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "config": "launcher.config",
         "status": "launcher.status",
         "store": "launcher.store",
+        "outbox": "launcher.outbox",
     }
 )
 """Command → the module whose `command` it is."""

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from chassis.api.ids import new_id
@@ -10,8 +11,10 @@ from chassis.config import Config
 from chassis.module import Background, Peer, ServiceModule
 from chassis.outbox import audit, events
 from chassis.outbox.committed import CommittedOutbox
+from chassis.outbox.parked import RetryFile
 from chassis.outbox.port import AUDIT, EVENT, Deliver
-from chassis.outbox.relay import Relay, Retries
+from chassis.outbox.relay import Relay, Retries, no_retries
+from chassis.store.factory import firestore_database, sqlite_path
 from chassis.store.port import DocumentStore
 from launcher.process import Process
 from launcher.targets import deployed
@@ -22,11 +25,10 @@ RELAY: Final = "outbox-relay"
 class SideEffects:
     """Of one service. `outbox` is for its parts; `with_relay` is for what was built of them."""
 
-    def __init__(self, process: Process, name: str, store: DocumentStore, retries: Retries) -> None:
+    def __init__(self, process: Process, name: str, store: DocumentStore) -> None:
         self._process = process
         self._name = name
         self._store = store
-        self._retries = retries
         self._by = new_id(process.random_bytes)
         self.outbox = CommittedOutbox(process.clock, self._by)
 
@@ -44,10 +46,17 @@ class SideEffects:
             process.metrics,
             by=self._by,
             random=random.random,
-            retries=self._retries,
+            retries=self._retries(),
         )
         self.outbox.open(delivers, relay.wake)
         return replace(module, background=(*module.background, Background(RELAY, relay.run)))
+
+    def _retries(self) -> Retries:
+        """A store that this process has to itself is not for `bas outbox` to write to."""
+        config = self._process.config
+        if firestore_database(config.store.url) is not None:
+            return no_retries
+        return RetryFile(sqlite_path(config.store.url, Path(config.data.dir), self._name), self._store)
 
 
 def deliveries(config: Config, service: str, peers: Callable[[str], Peer]) -> dict[str, Deliver]:

@@ -22,6 +22,8 @@ _WITHIN: Final = 2.0
 _BREAKER: Final = "bas_breaker_state"
 _BREAKER_STATES: Final[Mapping[float, str]] = MappingProxyType({0.0: "closed", 1.0: "half-open", 2.0: "open"})
 
+_OUTBOX: Final = ("pending", "oldest_seconds", "parked")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -32,6 +34,8 @@ class Target:
     healthy: bool
     breakers: dict[str, str] = field(default_factory=dict)
     latencies: list[Latency] = field(default_factory=list)
+    outbox: dict[str, float] = field(default_factory=dict)
+    """Side effects: how many are `pending`, since when (`oldest_seconds`), and how many were `parked`."""
 
 
 @click.command("status")
@@ -97,7 +101,8 @@ async def _service(config: Config, name: str, credential: tuple[tuple[str, str],
 def _measured(address: str, state: str, *, healthy: bool, exposition: bytes) -> Target:
     text = exposition.decode("utf-8", "replace")
     breakers = {name: _BREAKER_STATES.get(value, f"{value:g}") for name, value in gauges(text, _BREAKER).items()}
-    return Target(address, state, healthy, breakers, latencies(text))
+    outbox = {name: value for name in _OUTBOX for value in gauges(text, f"bas_outbox_{name}").values()}
+    return Target(address, state, healthy, breakers, latencies(text), outbox)
 
 
 def _credential(config: Config) -> tuple[tuple[str, str], ...]:
@@ -123,6 +128,9 @@ def _lines(found: Mapping[str, Target]) -> Iterable[str]:
         yield f"{name:<9} {target.state:<12} {target.address}"
         for breaker, state in target.breakers.items():
             yield f"    breaker {breaker}: {state}"
+        if any(target.outbox.values()):
+            pending, oldest, parked = (target.outbox.get(name, 0.0) for name in _OUTBOX)
+            yield f"    outbox: {pending:.0f} pending, the oldest for {oldest:.0f} s; {parked:.0f} parked"
         if target.latencies:
             yield f"    {'OPERATION':<52} {'COUNT':>9} {'P95':>9} {'P99':>9}"
         for row in target.latencies:

@@ -13,6 +13,7 @@ import click
 from chassis.clock import Clock, SystemClock
 from chassis.config import Config, ConfigError, Seconds, load
 from chassis.errors import ApiError
+from chassis.outbox.records import with_outbox
 from chassis.store.copy import CopyRefused, Tally, copy
 from chassis.store.factory import NothingToCopy, open_copy_end
 from chassis.store.port import Schema
@@ -89,8 +90,8 @@ def indexes_command() -> None:
 
 
 def schema_of(service: str) -> Schema:
-    """What the service declares of its store."""
-    return spec_of(service).schema
+    """What the service declares of its store, and what its outbox does."""
+    return with_outbox(spec_of(service).schema)
 
 
 async def _copy(
