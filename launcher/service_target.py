@@ -9,12 +9,14 @@ from chassis.cache.client import open_cache
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
 from chassis.module import Parts
+from chassis.outbox.records import with_outbox
 from chassis.peers import ServicePeers
 from chassis.runtime import Services
 from chassis.server import GrpcServer
 from chassis.store.factory import open_store
 from chassis.telemetry.exposition import Exposition
 from launcher.process import Process
+from launcher.side_effects import SideEffects
 from launcher.specs import spec_of
 from launcher.targets import address_of, endpoint, metrics_port
 
@@ -52,7 +54,7 @@ class ServiceTarget:
             config.store,
             Path(config.data.dir),
             self.name,
-            spec.schema,
+            with_outbox(spec.schema),
             clock=process.clock,
             metrics=process.metrics,
         )
@@ -71,6 +73,7 @@ class ServiceTarget:
         )
         started.push_async_callback(peers.close)
 
+        side_effects = SideEffects(process, self.name, store)
         module = spec.build(
             config,
             Parts(
@@ -81,8 +84,10 @@ class ServiceTarget:
                 random_bytes=process.random_bytes,
                 secret=process.keys.secret,
                 peers=peers,
+                outbox=side_effects.outbox,
             ),
         )
+        module = side_effects.with_relay(module, peers)
         verbose = config.log.level == "debug"
         gate = Gate(process.verifier(), process.clock, config.deadline, process.random_bytes, log_calls=verbose)
         chain = ServerChain(gate, process.metrics, compile_validator)
