@@ -11,6 +11,7 @@ from chassis.cache.port import Cache
 from chassis.clock import Clock
 from chassis.interceptors.client import Metadata, UnaryCall
 from chassis.outbox.port import Deliver, NoOutbox, Outbox
+from chassis.resilience.breaker import Guard, no_breaker
 from chassis.store.port import DocumentStore, Schema
 from chassis.telemetry.metrics import Metrics
 
@@ -35,7 +36,8 @@ def no_peers(service: str) -> Peer:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What every service is given. `random_bytes(n)` is the source of ids and tokens; `secret(purpose)` a 32-byte key
-    that all replicas of the deployment share, one for each purpose; `peers(name)` another service."""
+    that all replicas of the deployment share, one for each purpose; `peers(name)` another service; `guard(name)` the
+    breaker of a dependency that only this service has (store, cache and peers are behind theirs already)."""
 
     clock: Clock
     store: DocumentStore
@@ -45,6 +47,7 @@ class Parts:
     secret: Callable[[str], bytes]
     peers: Callable[[str], Peer] = no_peers
     outbox: Outbox = field(default_factory=NoOutbox)
+    guard: Callable[[str], Guard] = no_breaker
 
 
 @dataclass(frozen=True, slots=True)

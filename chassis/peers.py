@@ -14,6 +14,8 @@ from chassis.channel import Client
 from chassis.clock import Clock
 from chassis.config import Config
 from chassis.interceptors.client import Metadata, UnaryCall
+from chassis.resilience.breaker import Guard, no_breaker
+from chassis.resilience.lag import never_late
 from chassis.telemetry.metrics import Metrics
 
 _TTL: Final = 60.0
@@ -25,7 +27,8 @@ _TOKENS: Final = 10_000
 class ServicePeers:
     """`Parts.peers` of one service. `address(name)` is host:port (or any gRPC name) of another one.
 
-    Channels are made at their first call, inside the event loop; `close` ends them.
+    Channels are made at their first call, inside the event loop; `close` ends them. `guard(name)` is the breaker of a
+    service, `late` as in `Client`.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class ServicePeers:
         metrics: Metrics,
         clock: Clock,
         random: Callable[[], float],
+        guard: Callable[[str], Guard] = no_breaker,
+        late: Callable[[float], bool] = never_late,
     ) -> None:
         self._own_name = own_name
         self._address = address
@@ -46,6 +51,8 @@ class ServicePeers:
         self._metrics = metrics
         self._clock = clock
         self._random = random
+        self._guard = guard
+        self._late = late
         self._credentials = _Credentials(f"service:{own_name}", keys, config, clock)
         self._peers: dict[str, _ServicePeer] = {}
 
@@ -73,6 +80,9 @@ class ServicePeers:
             metrics=self._metrics,
             clock=self._clock,
             random=self._random,
+            retry=self._config.retry,
+            guard=self._guard(service),
+            late=self._late,
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 
 from bas.annotations.v2 import annotations_pb2
 
@@ -83,26 +83,30 @@ def path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
-def _key(request: Descriptor, declared: annotations_pb2.MethodPolicy) -> tuple[int, ...]:
-    names: tuple[str, ...] = ()
+def key_names(declared: annotations_pb2.MethodPolicy, fields: Mapping[str, bool]) -> tuple[str, ...]:
+    """Names of the fields on the way to what makes a repetition harmless; none for a method that has no such thing.
+    `fields` are the request's, with whether what is in them has an etag."""
     if declared.retry == annotations_pb2.RETRY_WITH_REQUEST_ID:
-        names = tuple(declared.idempotency_field.split("."))
-    elif declared.retry == annotations_pb2.RETRY_WITH_ETAG:
-        names = next(
-            (("etag",) if each.name == "etag" else (each.name, "etag") for each in request.fields if _etag(each)), ()
+        return tuple(declared.idempotency_field.split("."))
+    if declared.retry == annotations_pb2.RETRY_WITH_ETAG:
+        return (
+            ("etag",) if "etag" in fields else next(((name, "etag") for name, within in fields.items() if within), ())
         )
+    return ()
+
+
+def _key(request: Descriptor, declared: annotations_pb2.MethodPolicy) -> tuple[int, ...]:
+    fields = {each.name: _has_etag(each.message_type) for each in request.fields}
     numbers, message = [], request
-    for name in names:
+    for name in key_names(declared, fields):
         field = message.fields_by_name[name]
         numbers.append(field.number)
         message = field.message_type or message
     return tuple(numbers)
 
 
-def _etag(field: FieldDescriptor) -> bool:
-    """Whether a field of a request is the `etag`, or the resource that has one."""
-    resource = field.message_type
-    return field.name == "etag" or (resource is not None and "etag" in resource.fields_by_name)
+def _has_etag(message: Descriptor | None) -> bool:
+    return message is not None and "etag" in message.fields_by_name
 
 
 def _seconds(milliseconds: int) -> float | None:

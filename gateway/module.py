@@ -6,6 +6,7 @@ from importlib import resources
 
 from chassis.clock import Clock
 from chassis.config import Config
+from chassis.policies import of_method
 from chassis.telemetry.metrics import Metrics
 from gateway.app import App
 from gateway.auth import Authenticator, TokenVerifier
@@ -16,7 +17,7 @@ from gateway.endpoint import Endpoint
 from gateway.pages import Pages
 from gateway.readiness import Readiness
 from gateway.resume import CURSOR
-from gateway.sessions import AUTHENTICATE_PATH, SERVICE, TTL, Issue, Sessions
+from gateway.sessions import AUTHENTICATE, AUTHENTICATE_PATH, SERVICE, TTL, Issue, Sessions
 from gateway.signin import CookieSignIn
 from gateway.sse.port import StreamHandler
 from gateway.streaming import StreamEndpoint
@@ -78,7 +79,7 @@ def build(
     departures = Departures()
     new_trace = _traces(random_bytes)
     sessions = None
-    authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH)
+    authenticate = deployed.unary(SERVICE, AUTHENTICATE_PATH, of_method(AUTHENTICATE))
     if authenticate is not None and issue is not None:
         sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl), config.deadline.stretch)
     authenticator = Authenticator(verifier, sessions, clock, new_trace)
@@ -114,7 +115,7 @@ def build(
                 route,
                 binder,
                 codec,
-                None if method.client_streaming else deployed.unary(method.service, method.path),
+                None if method.client_streaming else deployed.unary(method.service, method.path, schema.policy(method)),
                 departures=departures,
                 has_etag="etag" in schema.messages[method.response].by_name,
                 deadline=config.deadline,

@@ -15,15 +15,14 @@ Metadata = tuple[tuple[str, str], ...]
 UnaryCall = Callable[[bytes, float, Metadata], Awaitable[bytes]]
 """(request, seconds, metadata) → response. Raises ApiError, whatever went wrong; cancelling it cancels the call."""
 
-_ANY: Final = Policy(scope="")
-"""The gateway knows the deadline of every call that it makes; the scope is the service's affair."""
+_PROBE: Final = Policy(scope="")
 
 
 class Upstream(Protocol):
     """One service."""
 
-    def unary(self, path: str) -> UnaryCall:
-        """The call of the RPC at a gRPC path."""
+    def unary(self, path: str, policy: Policy) -> UnaryCall:
+        """The call of the RPC at a gRPC path, to be made as its policy says."""
         ...
 
     def stream(self, path: str) -> StreamCall:
@@ -44,10 +43,10 @@ class ServiceUpstream:
     def __init__(self, client: Client, credential: Callable[[], Metadata] = lambda: ()) -> None:
         self._client = client
         self._credential = credential
-        self._check = client.unary("/grpc.health.v1.Health/Check", _ANY)
+        self._check = client.unary("/grpc.health.v1.Health/Check", _PROBE, guarded=False)
 
-    def unary(self, path: str) -> UnaryCall:
-        return self._client.unary(path, _ANY)
+    def unary(self, path: str, policy: Policy) -> UnaryCall:
+        return self._client.unary(path, policy)
 
     def stream(self, path: str) -> StreamCall:
         return self._client.stream(path)
@@ -79,10 +78,10 @@ class Upstreams:
     def __getitem__(self, service: str) -> Upstream:
         return self._upstreams[service]
 
-    def unary(self, service: str, path: str) -> UnaryCall | None:
+    def unary(self, service: str, path: str, policy: Policy) -> UnaryCall | None:
         """None when the service is not part of this deployment."""
         upstream = self._upstreams.get(service)
-        return None if upstream is None else upstream.unary(path)
+        return None if upstream is None else upstream.unary(path, policy)
 
     def stream(self, service: str, path: str) -> StreamCall | None:
         """As `unary`."""

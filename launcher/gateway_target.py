@@ -6,6 +6,7 @@ from typing import Final
 
 from chassis.auth.tokens import Grant, mint
 from chassis.channel import Client
+from chassis.resilience.lag import LoopLag
 from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
@@ -24,9 +25,11 @@ class GatewayTarget:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._server: GatewayServer | None = None
+        self._lag = LoopLag()
 
     async def start(self) -> None:
         process = self._process
+        self._lag.start()
         self._server = server = GatewayServer(process.config.gateway)
         if process.keys.signing is None:
             _LOG.warning("session tokens are not accepted: the key file that BAS_AUTH_KEYS names has no private key")
@@ -55,8 +58,12 @@ class GatewayTarget:
             metrics=process.metrics,
             clock=process.clock,
             random=random.random,
+            retry=process.config.retry,
+            guard=process.breakers(service),
+            late=self._lag.late_since,
         )
 
     async def stop(self) -> None:
+        self._lag.stop()
         if self._server is not None:
             await self._server.stop()

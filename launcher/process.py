@@ -9,6 +9,7 @@ from chassis.auth.keys import KeySet
 from chassis.auth.verifier import Verifier
 from chassis.clock import Clock
 from chassis.config import Config
+from chassis.resilience.breakers import Breakers
 from chassis.telemetry.metrics import Metrics
 
 
@@ -22,6 +23,11 @@ class Process:
     keys: KeySet
     metrics: Metrics = field(default_factory=Metrics)
     random_bytes: Callable[[int], bytes] = os.urandom
+    breakers: Breakers = field(init=False)
+    """One for each dependency of the process, whichever of its targets asks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "breakers", Breakers(self.config.breaker, self.clock, self.metrics))
 
     def verifier(self) -> Verifier:
         """Takes up keys that are added to the file later."""

@@ -5,15 +5,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from chassis.api.validation import compile_validator
-from chassis.cache.client import open_cache
+from chassis.cache.client import CacheBreakerOpen, open_cache
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
 from chassis.module import Parts
 from chassis.outbox.records import with_outbox
 from chassis.peers import ServicePeers
+from chassis.resilience.lag import LoopLag
 from chassis.runtime import Services
 from chassis.server import GrpcServer
 from chassis.store.factory import open_store
+from chassis.store.guarded import StoreBreakerOpen
 from chassis.telemetry.exposition import Exposition
 from launcher.process import Process
 from launcher.side_effects import SideEffects
@@ -49,6 +51,9 @@ class ServiceTarget:
         await exposition.start()
         started.push_async_callback(exposition.stop)
 
+        lag = LoopLag()
+        lag.start()
+        started.callback(lag.stop)
         spec = spec_of(self.name)
         store = await open_store(
             config.store,
@@ -57,9 +62,12 @@ class ServiceTarget:
             with_outbox(spec.schema),
             clock=process.clock,
             metrics=process.metrics,
+            guard=process.breakers(f"{self.name}-store", StoreBreakerOpen),
+            late=lag.late_since,
         )
         started.push_async_callback(store.close)
-        cache = open_cache(config.redis, process.metrics, clock=process.clock)
+        guard = process.breakers("cache", CacheBreakerOpen)
+        cache = open_cache(config.redis, process.metrics, guard=guard, clock=process.clock)
         started.push_async_callback(cache.close)
 
         peers = ServicePeers(
@@ -70,6 +78,8 @@ class ServiceTarget:
             metrics=process.metrics,
             clock=process.clock,
             random=random.random,
+            guard=process.breakers,
+            late=lag.late_since,
         )
         started.push_async_callback(peers.close)
 
@@ -85,6 +95,7 @@ class ServiceTarget:
                 secret=process.keys.secret,
                 peers=peers,
                 outbox=side_effects.outbox,
+                guard=process.breakers,
             ),
         )
         module = side_effects.with_relay(module, peers)

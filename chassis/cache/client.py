@@ -1,7 +1,7 @@
 """The Cache port over Redis or Valkey: hot commands pipelined, everything else through redis-py."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -10,10 +10,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from chassis import config
 from chassis.cache.address import parse
-from chassis.cache.pipeline import Budget, Overloaded, PipelinedConnection
+from chassis.cache.pipeline import Budget, OwnFault, PipelinedConnection
 from chassis.cache.port import Arg, CacheUnavailable, Reply, Script
 from chassis.cache.wire import ReplyError
 from chassis.clock import Clock, SystemClock
+from chassis.resilience.breaker import AlwaysAdmit, BreakerOpen, Guard
 from chassis.telemetry.metrics import Metrics
 
 # The server cannot serve, for reasons of its own: for the caller that is no different from a server that is away.
@@ -24,27 +25,9 @@ _SERVER_TROUBLE: Final = frozenset(
 _SLOW_TIMEOUT: Final = 5.0
 _STALLED_AFTER: Final = 0.25
 
-Permit: TypeAlias = Callable[[bool | None], None]
-"""Called once when the operation has ended: True it was answered, False the cache failed, None neither (cancelled)."""
 
-
-class Guard(Protocol):
-    """What decides whether an operation is tried at all: the breaker's place."""
-
-    def admit(self) -> Permit:
-        """Raises CacheUnavailable (or a breaker's own ApiError of that type) when it must not be tried."""
-        ...
-
-
-class AlwaysAdmit:
-    """No breaker: the pipelined connection itself fails at once while it is down."""
-
-    def admit(self) -> Permit:
-        return _settled
-
-
-def _settled(_: bool | None) -> None:  # noqa: FBT001 - the shape of a Permit
-    pass
+class CacheBreakerOpen(BreakerOpen, CacheUnavailable):
+    """The cache was not asked."""
 
 
 class CacheClient:
@@ -85,16 +68,16 @@ class CacheClient:
         await self._do("set", "SET", key, value, "PX", milliseconds)
 
     async def delete(self, *keys: str) -> int:
-        return cast(int, await self._do("delete", "DEL", *keys)) if keys else 0
+        return cast(int, await self._do("delete", "DEL", *keys, always=True)) if keys else 0
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Reply:
         try:
-            return await self._do(script.name, "EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._do(script.name, "EVALSHA", script.sha, len(keys), *keys, *args, always=script.always)
         except ReplyError as problem:
             if problem.code != "NOSCRIPT":
                 raise
         # EVAL runs it and makes the server know it, in one step: nothing can flush it in between.
-        return await self._do(script.name, "EVAL", script.source, len(keys), *keys, *args)
+        return await self._do(script.name, "EVAL", script.source, len(keys), *keys, *args, always=script.always)
 
     async def command(self, *words: Arg) -> Any:
         """A command that is not hot (INFO, CONFIG, SCAN, XRANGE …) through redis-py, in its reply types, within 5 s.
@@ -112,9 +95,14 @@ class CacheClient:
         await self._hot.close()
         await self._slow.aclose()
 
-    async def _do(self, operation: str, *words: Arg) -> Reply:
+    async def _do(self, operation: str, *words: Arg, always: bool = False) -> Reply:
         observe = self._observers.get(operation) or self._observer(operation)
-        settle = self._admit()
+        try:
+            settle = self._admit()
+        except BreakerOpen:
+            if not always:
+                raise
+            settle = AlwaysAdmit().admit()
         started = self._clock.monotonic()
         outcome: str = "CANCELLED"
         answered: bool | None = None
@@ -122,8 +110,8 @@ class CacheClient:
             reply = await self._hot.execute(*words)
             outcome, answered = "ok", True
         except CacheUnavailable as problem:
-            # A full pipeline says something of this process, not of the server.
-            outcome, answered = problem.reason, None if isinstance(problem, Overloaded) else False
+            # A full pipeline, or a busy loop, says something of this process, not of the server.
+            outcome, answered = problem.reason, None if isinstance(problem, OwnFault) else False
             raise
         except ReplyError as problem:
             outcome, answered = problem.code, problem.code not in _SERVER_TROUBLE
@@ -144,6 +132,7 @@ def open_cache(
     settings: config.Redis, metrics: Metrics, *, guard: Guard | None = None, clock: Clock | None = None
 ) -> CacheClient:
     """The client that the settings describe; nothing is connected yet. Raises ConfigError for a URL it cannot use.
+    `guard` is its breaker, whose refusals are `CacheBreakerOpen`.
 
     One server, or one name that leads to the primary (a Sentinel-aware proxy, a managed endpoint). Scripts touch one
     hash tag each, so that Cluster needs only a connection a node here; it is not built.

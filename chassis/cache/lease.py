@@ -76,6 +76,7 @@ redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2
 if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[3], ARGV[2]) end
 return 1
 """,
+    always=True,
 )
 
 # KEYS: value, token, fences. ARGV: fence.
@@ -86,6 +87,7 @@ redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """,
+    always=True,
 )
 
 # KEYS: group's token. ARGV: fresh token, its milliseconds. Answers the token.

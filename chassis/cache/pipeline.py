@@ -26,6 +26,8 @@ _log: Final = logging.getLogger(__name__)
 # What has arrived is read before anything is called late. A timer that itself comes late says that the loop was busy,
 # perhaps before the command was even sent: that time is given back, up to one more time-out.
 _GRACE: Final = 0.001
+_LATE: Final = 0.5
+"""Share of the time for an operation by which a timer may be late before that is the reason for what it finds."""
 _STEADY: Final = 1.0
 _REFUSED_CREDENTIALS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
 
@@ -45,8 +47,9 @@ class Budget:
     waiting: int = 4096
 
 
-class Overloaded(CacheUnavailable):
-    """Refused by this process's own bound, not by the server."""
+class OwnFault(CacheUnavailable):
+    """Says nothing, or nothing new, of the server: this process's own bound, a loop that was late itself, or the same
+    silence that another command has already told of."""
 
 
 class PipelinedConnection:
@@ -104,7 +107,7 @@ class PipelinedConnection:
         else:
             if wire.full or len(wire.waiting) >= self._budget.waiting:
                 self._overflow.inc()
-                raise Overloaded("Too many cache operations wait for an answer.")
+                raise OwnFault("Too many cache operations wait for an answer.")
             reply = loop.create_future()
             wire.send(packed, reply)
         deadlines = self._deadlines
@@ -138,19 +141,25 @@ class PipelinedConnection:
 
     def _look_again(self) -> None:
         assert self._loop is not None  # noqa: S101 - the loop armed this timer
-        late = self._loop.time() - self._deadlines[0][0] if self._deadlines else 0.0
-        self._timer = self._loop.call_later(_GRACE + min(max(late, 0.0), self._budget.operation), self._expire)
+        now = self._loop.time()
+        late = max(0.0, now - self._deadlines[0][0]) if self._deadlines else 0.0
+        wait = _GRACE + min(late, self._budget.operation)
+        self._timer = self._loop.call_later(wait, self._expire, late, now + wait)
 
-    def _expire(self) -> None:
+    def _expire(self, late: float, due: float) -> None:
+        """Fail what has waited too long. One silence, however many commands it meets, is one failure of the server, and
+        none when the loop was so late that it could have missed the answer."""
         assert self._loop is not None  # noqa: S101 - the loop armed this timer
         self._timer = None
         now = self._loop.time()
         deadlines = self._deadlines
+        told = max(late, now - due) > self._budget.operation * _LATE
         while deadlines and (deadlines[0][1].done() or deadlines[0][0] <= now - _GRACE):
             _, reply = deadlines.popleft()
             if not reply.done():
                 self._late.inc()
-                reply.set_exception(CacheUnavailable("The cache did not answer in time."))
+                reply.set_exception((OwnFault if told else CacheUnavailable)("The cache did not answer in time."))
+                told = True
         if deadlines:
             self._timer = self._loop.call_at(deadlines[0][0], self._look_again)
 

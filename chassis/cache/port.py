@@ -22,11 +22,14 @@ class CacheUnavailable(ApiError):
 class Script:
     """A server-side script, atomic; sent by hash and loaded when the server does not know it.
 
-    Every key it touches is passed in KEYS and shares one hash tag, so that it runs on a cluster, too.
+    Every key it touches is passed in KEYS and shares one hash tag, so that it runs on a cluster, too. `always`: tried
+    even while the breaker is open, as removals are, since until it is done others would read what is no longer so: that
+    this process cannot reach the cache does not mean that nobody can.
     """
 
     name: str
     source: str
+    always: bool = False
 
     @property
     def sha(self) -> str:

@@ -62,6 +62,11 @@ class AlwaysAdmit:
         return _unheard
 
 
+def no_breaker(_dependency: str) -> Guard:
+    """For tests, and what needs none."""
+    return AlwaysAdmit()
+
+
 class Breaker:
     """The guard of one dependency, in one process and on one event loop. A call that finds it closed costs two calls and
     an addition.

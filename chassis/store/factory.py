@@ -11,7 +11,10 @@ from urllib.parse import unquote, urlsplit
 from chassis.clock import Clock
 from chassis.config import ConfigError
 from chassis.config import Store as Budget
+from chassis.resilience.breaker import Guard
+from chassis.resilience.lag import never_late
 from chassis.store.copy import Dumpable
+from chassis.store.guarded import GuardedStore
 from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import DocumentStore, Schema
 from chassis.store.sqlite import SqliteStore
@@ -39,12 +42,22 @@ class FirestoreDatabase:
 
 
 async def open_store(
-    settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock, metrics: Metrics
+    settings: Budget,
+    data_dir: Path,
+    service: str,
+    schema: Schema,
+    *,
+    clock: Clock,
+    metrics: Metrics,
+    guard: Guard | None = None,
+    late: Callable[[float], bool] = never_late,
 ) -> DocumentStore:
-    """The service's store, measured. Raises ConfigError for the URL, the credentials and the database, StoreUnavailable
-    and StoreCorrupt for the file, StoreUnavailable and StoreTimeout for a database that does not answer."""
+    """The service's store, measured, and behind `guard` if there is one, whose refusals are `StoreBreakerOpen`; `late` is
+    as in `GuardedStore`. Raises ConfigError for the URL, the credentials and the database, StoreUnavailable and
+    StoreCorrupt for the file, StoreUnavailable and StoreTimeout for a database that does not answer."""
     store = await open_engine(settings, data_dir, service, schema, clock=clock)
-    return InstrumentedStore(store, metrics, clock)
+    guarded = store if guard is None else GuardedStore(store, guard, settings, clock, late)
+    return InstrumentedStore(guarded, metrics, clock)
 
 
 async def open_engine(settings: Budget, data_dir: Path, service: str, schema: Schema, *, clock: Clock) -> DocumentStore:

@@ -230,6 +230,9 @@ class VersionConflict(PreconditionFailed):
 
 
 class StoreUnavailable(ApiError):
+    pushback = -1.0
+    """The engine was asked again already, where that makes sense: no tier above shall."""
+
     def __init__(self, message: str = "The store cannot be reached.", *, retry_after: float = 1.0) -> None:
         super().__init__(Code.UNAVAILABLE, "STORE_UNAVAILABLE", message, retry_after=retry_after)
 

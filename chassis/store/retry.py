@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import tenacity
 
+from chassis import context
 from chassis.clock import Clock
 
 _T = TypeVar("_T")
@@ -24,7 +25,10 @@ class Backoff:
 
 
 class Retrier:
-    """Repeats an operation that failed in a way that another attempt may not. `random` gives floats from 0 to 1."""
+    """Repeats an operation that failed in a way that another attempt may not. `random` gives floats from 0 to 1.
+
+    What is done for a call that the tier above sends for a second time is tried once: it would multiply.
+    """
 
     def __init__(self, clock: Clock, random: Callable[[], float], retries: int, backoff: Backoff | None = None) -> None:
         self._clock = clock
@@ -39,7 +43,7 @@ class Retrier:
         try:
             return await attempt()
         except Exception as failure:  # which failures these are is for `repeatable` to say; all are raised again
-            if not self._retries or not repeatable(failure) or not await self._waited(0, deadline):
+            if not self._retries or _repeated() or not repeatable(failure) or not await self._waited(0, deadline):
                 raise
 
         def stop(state: tenacity.RetryCallState) -> bool:
@@ -67,3 +71,8 @@ class Retrier:
             return False
         await self._clock.sleep(pause)
         return True
+
+
+def _repeated() -> bool:
+    call = context.current()
+    return call is not None and call.repeated

@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from bas.annotations.v2 import annotations_pb2 as policy_pb2
+from chassis.policies import Policy, key_names, of_declared
 
 _PREFIX: Final = "bas."
 
@@ -77,6 +78,7 @@ class Field:
     behaviors: frozenset[str] = frozenset()
     comment: str = ""
     rules: policy_pb2.FieldRules | None = None
+    number: int = 0
 
     @property
     def is_map(self) -> bool:
@@ -144,6 +146,24 @@ class Schema:
     """Full service name → its comment."""
     files: tuple[str, ...]
     """The proto files that define methods, which import all the others that matter."""
+
+    def policy(self, method: Method) -> Policy:
+        """How `method` may be called, as the client chain takes it."""
+        names = key_names(method.policy, self._fields(method.request))
+        numbers, message = [], method.request
+        for name in names:
+            field = self.messages[message].by_name[name]
+            numbers.append(field.number)
+            message = field.type_name
+        return of_declared(method.policy, tuple(numbers))
+
+    def _fields(self, message: str) -> Mapping[str, bool]:
+        """Names of fields → whether what they hold has an etag."""
+        return {
+            each.name: each.kind is Kind.MESSAGE and "etag" in self.messages[each.type_name].by_name
+            for each in self.messages[message].fields
+            if each.kind is not Kind.MESSAGE or each.type_name in self.messages
+        }
 
 
 def read_schema(descriptors: bytes) -> Schema:
@@ -223,6 +243,7 @@ def _field(each: FieldDescriptorProto, entries: Mapping[str, DescriptorProto], o
         behaviors=behaviors,
         comment=comment,
         rules=rules,
+        number=each.number,
     )
 
 

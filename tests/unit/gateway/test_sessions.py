@@ -14,6 +14,7 @@ from chassis.config import Config
 from chassis.context import Caller
 from chassis.errors import ApiError, Code, unauthenticated
 from chassis.interceptors.stream import StreamCall
+from chassis.policies import Policy
 from chassis.telemetry.metrics import Metrics
 from gateway.module import build
 from gateway.sessions import Sessions
@@ -180,8 +181,8 @@ class _Upstream:
     def __init__(self, call: UnaryCall) -> None:
         self._call = call
 
-    def unary(self, path: str) -> UnaryCall:
-        del path
+    def unary(self, path: str, policy: Policy) -> UnaryCall:
+        del path, policy
         return self._call
 
     def stream(self, path: str) -> StreamCall:
