@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from bas.audit.v2.audit_service_pb2 import ExportedEntry, ExportEntriesResponse
 from bas.devices.v2 import devices_pb2
+from chassis.errors import internal
 from gateway.module import load_schema
+from gateway.problems import problem
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from gateway.transcoding.codec import Codec, load_codec
@@ -91,6 +94,31 @@ def test_an_answer_is_as_described(api: Any) -> None:
     validator = Draft202012Validator(schema)
     validator.validate(answer)
     assert list(validator.iter_errors(answer | {"status": 2, "nope": 1}))
+
+
+def test_a_stream_is_described_as_it_is(api: Any) -> None:
+    export = api["paths"]["/api/v2/audit/entries:export"]["get"]
+    assert list(export["responses"]) == ["200", "default"]
+    content = export["responses"]["200"]["content"]
+    assert set(content) == {"application/x-ndjson", "text/event-stream"}
+    names = {each.get("name") or each["$ref"].rpartition("/")[2] for each in export["parameters"]}
+    assert {"cursor", "last_event_id", "LastEventId", "treeSize"} <= names
+    assert "IfNoneMatch" not in names
+    codec = load_codec(load_schema().files)
+    record = ExportEntriesResponse(entry=ExportedEntry(cursor="c", leaf_hash=b"x"))
+    line = codec["bas.audit.v2.ExportEntriesResponse"].from_binary(record.SerializeToString()).json()
+    validator = Draft202012Validator(content["application/x-ndjson"]["schema"] | {"components": api["components"]})
+    validator.validate(json.loads(line))
+    told = json.loads(problem(internal(), "r-1")[2])
+    validator.validate({"error": told})
+    assert list(validator.iter_errors({"nope": 1}))
+
+
+def test_events_are_taken_as_cloud_events(api: Any) -> None:
+    content = api["paths"]["/api/v2/events"]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/json", "application/cloudevents+json", "application/cloudevents-batch+json"]
+    event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "anything": 1}
+    Draft202012Validator(content["application/cloudevents-batch+json"]["schema"]).validate([event])
 
 
 def test_the_page_lists_every_operation_and_loads_nothing(api: Any) -> None:
