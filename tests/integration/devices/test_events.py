@@ -200,3 +200,14 @@ async def test_of_changes_that_race_each_is_told_once(watched: Watched) -> None:
     assert [each.type for each in told] == ["device.created", *["device.updated"] * 5]
     sizes = sorted(len(each.data["device"]["metadata"]) for each in told[1:])
     assert sizes == [1, 2, 3, 4, 5]  # each from what it was committed upon
+
+
+async def test_a_record_that_is_not_in_the_commit_of_its_change_would_be_found(watched: Watched) -> None:
+    watched.store.torn = True
+    await create(watched.devices)
+    watched.store.failure = StoreUnavailable()
+    with refused("STORE_UNAVAILABLE"):
+        await create(watched.devices, "d2")
+    assert await watched.types() == ["device.created", "device.created"]  # of one that is not there
+    with refused("DEVICE_NOT_FOUND"):
+        await calls.get(watched.devices, "d2")
