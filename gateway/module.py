@@ -19,6 +19,8 @@ from gateway.readiness import Readiness
 from gateway.resume import CURSOR
 from gateway.sessions import AUTHENTICATE, AUTHENTICATE_PATH, SERVICE, TTL, Issue, Sessions
 from gateway.signin import CookieSignIn
+from gateway.sse.module import SERVICE as EVENTS
+from gateway.sse.module import event_streams
 from gateway.sse.port import StreamHandler
 from gateway.streaming import StreamEndpoint
 from gateway.streams import Streams
@@ -66,7 +68,8 @@ def build(
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
     API that `schema` has is served, those named in `retirements` as deprecated. Session tokens are accepted where the
     sessions service is among the upstreams and `issue` signs caller tokens. `handlers` serve the event streams of RPCs, by
-    path (`/bas.events.v2.EventService/SubscribeEvents`), in place of a call for each client.
+    path (`/bas.events.v2.EventService/SubscribeEvents`), in place of a call for each client; when left out, those of the
+    events service, if it is there and `issue` signs, are served by a hub.
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
@@ -83,11 +86,19 @@ def build(
     if authenticate is not None and issue is not None:
         sessions = Sessions(authenticate, issue, clock, min(TTL, config.auth.max_ttl), config.deadline.stretch)
     authenticator = Authenticator(verifier, sessions, clock, new_trace)
+    random = _chances(random_bytes)
+    if handlers is None and EVENTS in deployed and issue is not None:
+        handlers = event_streams(
+            config,
+            upstream=deployed[EVENTS],
+            issue=issue,
+            clock=clock,
+            metrics=metrics,
+            random=random,
+            new_trace=new_trace,
+        )
     streams = Streams(
-        handlers or {},
-        most=config.gateway.max_streams,
-        of_tenant=config.gateway.tenant_streams,
-        random=_chances(random_bytes),
+        handlers or {}, most=config.gateway.max_streams, of_tenant=config.gateway.tenant_streams, random=random
     )
     bounds = Bounds(stall=config.gateway.stream_stall, heartbeat=config.gateway.stream_heartbeat)
     endpoints: dict[int, Endpoint | StreamEndpoint] = {}

@@ -87,7 +87,7 @@ class Hub:
         self._random = random
         self._measures = measures
         self._replay = Replay(list_events, credential)
-        self._joining = Joining(self._replay, clock=clock, measures=measures)
+        self._joining = Joining(self._replay, stall=config.stream_stall, clock=clock, measures=measures)
         self._authority = Authority(self._expel, clock=clock, random=random)
         self._followed: dict[tuple[str, bytes], _Followed] = {}
         self._streams: dict[Connection, Stream] = {}

@@ -20,8 +20,6 @@ from gateway.sse.stream import Stream
 
 SLICE: Final = 64 * 1024
 """Bytes that are written before the client must have taken most of those before."""
-_STALLED: Final = 30.0
-"""Seconds without a byte taken after which a client that is catching up is too slow."""
 _GIVE_UP: Final = 60.0
 """Seconds for which pages may fail to come."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
@@ -49,9 +47,10 @@ class Start:
 
 
 class Joining:
-    """`list_events` is behind `replay`."""
+    """`stall` is how many seconds without a byte taken make a client that is catching up too slow."""
 
-    def __init__(self, replay: Replay, *, clock: Clock, measures: StreamMeasures) -> None:
+    def __init__(self, replay: Replay, *, stall: float, clock: Clock, measures: StreamMeasures) -> None:
+        self._stall = stall
         self._replay = replay
         self._clock = clock
         self._measures = measures
@@ -139,7 +138,7 @@ class Joining:
             waiting, now = connection.waiting(), self._clock.monotonic()
             if waiting < least:
                 least, since = waiting, now
-            elif now - since >= _STALLED:
+            elif now - since >= self._stall:
                 raise TooSlow(cursor)
 
     async def _page(self, stream: Stream, cursor: str) -> Page:
