@@ -207,6 +207,8 @@ async def _answer_stream(method: Method, steps: _Steps, rpc: ServerContext, requ
             # Leaving the loop early must end the producer now, not when it is collected.
             await answers.aclose()
         progress.check()
+    except grpc.aio.InternalError:  # what a write says when its reader has gone; the cancellation is on its way
+        progress.code = Code.CANCELLED.name
     except BaseException as problem:  # noqa: BLE001 - the outermost layer
         steps.fail(rpc, progress, problem)
     finally:

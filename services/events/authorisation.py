@@ -1,8 +1,11 @@
 """Who may speak for the platform, and what ends a stream that was rightly begun. Rules without I/O."""
 
+from collections.abc import Iterable
 from typing import Final
 
+from chassis.api.validation import MAX_VIOLATIONS
 from chassis.context import Caller
+from chassis.errors import ApiError, Code, Violation
 from services.events.port import Entry
 
 PLATFORM: Final = "/bas/"
@@ -24,6 +27,15 @@ def may_publish(caller: Caller, source: str) -> bool:
     """Whether the caller may publish as `source`: sources of the platform are for its services alone, as streams end on
     what they say."""
     return not source.startswith(PLATFORM) or speaks_for_platform(caller)
+
+
+def check_sources(caller: Caller, sources: Iterable[str]) -> None:
+    """Raises SOURCE_RESERVED (PERMISSION_DENIED) that names the events whose source the caller may not publish as."""
+    refused = [index for index, source in enumerate(sources) if not may_publish(caller, source)]
+    if refused:
+        said = f"Sources that begin with {PLATFORM} are those of the platform's own services."
+        violations = tuple(Violation(f"events[{index}].source", said) for index in refused[:MAX_VIOLATIONS])
+        raise ApiError(Code.PERMISSION_DENIED, "SOURCE_RESERVED", said, violations=violations)
 
 
 def ended_session(entry: Entry) -> str | None:

@@ -1,8 +1,7 @@
 # ruff: noqa: N802 - methods are named as their RPCs are
 """EventService: one method an RPC. Scopes, deadlines and field rules are checked before a method runs."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 
 from bas.events.v2.events_service_pb2 import (
     SLOW_CONSUMER_POLICY_CONFLATE,
@@ -13,6 +12,7 @@ from bas.events.v2.events_service_pb2 import (
 )
 from chassis.api.cursors import Cursors
 from chassis.context import caller, tenant
+from services.events.authorisation import check_sources
 from services.events.fanout import Fanout
 from services.events.filters import compile_filter
 from services.events.listing import EventLists
@@ -28,18 +28,18 @@ class EventServicer:
         self._cursors = cursors
 
     async def PublishEvents(self, request: PublishEventsRequest) -> PublishEventsResponse:
-        return await self._publisher.publish(tenant(), request)
+        who = caller()
+        check_sources(who, (event.source for event in request.events))
+        return await self._publisher.publish(who.tenant, request)
 
     async def ListEvents(self, request: ListEventsRequest) -> bytes:
         return await self._lists.page(tenant(), request)
 
-    async def SubscribeEvents(self, request: SubscribeEventsRequest) -> AsyncIterator[bytes]:
+    def SubscribeEvents(self, request: SubscribeEventsRequest) -> AsyncGenerator[bytes, None]:
         who = caller()
         wish = Wish(
             filter=compile_filter(request.types, request.subject, request.source),
             position=self._cursors.read(who.tenant, request.cursor) if request.cursor else None,
             conflate=request.slow_consumer_policy == SLOW_CONSUMER_POLICY_CONFLATE,
         )
-        async with aclosing(self._fanout.subscribe(who, wish)) as messages:
-            async for message in messages:
-                yield message
+        return self._fanout.subscribe(who, wish)

@@ -90,10 +90,11 @@ class Subscription:
         self._retry = now
         self._full_since: float | None = None
         self._cut: float | None = None
+        self._is_cut = False
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """The serialized SubscribeEventsResponses. Raises EVENTS_UNAVAILABLE, before the first, when the cursor asks for
-        what only the log has, and the log is away."""
+        what only the log has, and the log is away; STREAM_NOT_READ when the reader does not take the last one."""
         clock = self._streams.clock.monotonic
         self._task = asyncio.current_task()
         self._audience.enter(self)
@@ -113,9 +114,13 @@ class Subscription:
                 else:
                     await self._go_on()
         finally:
-            self._task = None
+            task, self._task = self._task, None
             self._streams.wheel.disarm(self)
             self._audience.leave(self)
+            if self._is_cut and task is not None:
+                # The cancellation was ours: it ends the call with a status, which waits until its reader reads.
+                task.uncancel()
+                raise _cut_off()
 
     # What the audience calls.
 
@@ -165,7 +170,8 @@ class Subscription:
 
     def on_time(self, now: float) -> float | None:
         if self._cut is not None and now >= self._cut:
-            if self._task is not None:
+            if self._task is not None and not self._is_cut:
+                self._is_cut = True
                 self._task.cancel()
             return None
         if self._end is None:
@@ -363,6 +369,12 @@ class Subscription:
     def _wait(self, seconds: float) -> None:
         self._retry = self._streams.clock.monotonic() + seconds
         self._streams.wheel.arm(self, self._retry)
+
+
+def _cut_off() -> ApiError:
+    return ApiError(
+        Code.ABORTED, "STREAM_NOT_READ", "The stream had ended, and its end was not read in time.", retry_after=_RETURN
+    )
 
 
 def _later(one: Position, other: Position | None) -> Position:

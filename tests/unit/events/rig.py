@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from bas.events.v2.events_pb2 import CloudEvent
@@ -49,14 +49,13 @@ class Reader:
 
     async def _read(self, messages: Any) -> None:
         try:
-            async for raw in messages:
-                await self.reads.wait()
-                self.messages.append(SubscribeEventsResponse.FromString(raw))
-            self._ended = True
+            async with aclosing(messages):
+                async for raw in messages:
+                    await self.reads.wait()
+                    self.messages.append(SubscribeEventsResponse.FromString(raw))
+                self._ended = True
         except Exception as failure:  # noqa: BLE001 - for the test to look at
             self.failure = failure
-        finally:
-            await messages.aclose()
 
     def kinds(self) -> list[str]:
         return [str(message.WhichOneof("message")) for message in self.messages]

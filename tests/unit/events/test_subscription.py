@@ -219,6 +219,8 @@ async def test_a_reader_that_never_reads_is_cut_off() -> None:
         await made.clock.advance(10)
         assert slow.done
         assert not slow.has_ended()
+        assert isinstance(slow.failure, ApiError)
+        assert slow.failure.reason == "STREAM_NOT_READ"
         assert made.fanout.open == 0
 
 
