@@ -134,11 +134,12 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """Removes a user and then revokes the sessions of that user.
+        """Removes a user and revokes the sessions of that user: before it answers, or, while the sessions
+        service is away, as soon as it is back.
 
-        Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. Fails with
-        UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the sessions could not be
-        revoked: repeat the call, which revokes them also when the user is gone.
+        Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. A deployment without
+        an outbox fails with UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the
+        sessions could not be revoked: repeat the call, which revokes them also when the user is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

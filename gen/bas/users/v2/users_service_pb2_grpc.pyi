@@ -66,11 +66,12 @@ class UserServiceStub:
     taken.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_users_service_pb2.DeleteUserRequest, _empty_pb2.Empty]
-    """Removes a user and then revokes the sessions of that user.
+    """Removes a user and revokes the sessions of that user: before it answers, or, while the sessions
+    service is away, as soon as it is back.
 
-    Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. Fails with
-    UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the sessions could not be
-    revoked: repeat the call, which revokes them also when the user is gone.
+    Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. A deployment without
+    an outbox fails with UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the
+    sessions could not be revoked: repeat the call, which revokes them also when the user is gone.
     """
 
 @_typing.type_check_only
@@ -109,11 +110,12 @@ class UserServiceAsyncStub(UserServiceStub):
     taken.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_users_service_pb2.DeleteUserRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Removes a user and then revokes the sessions of that user.
+    """Removes a user and revokes the sessions of that user: before it answers, or, while the sessions
+    service is away, as soon as it is back.
 
-    Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. Fails with
-    UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the sessions could not be
-    revoked: repeat the call, which revokes them also when the user is gone.
+    Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. A deployment without
+    an outbox fails with UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the
+    sessions could not be revoked: repeat the call, which revokes them also when the user is gone.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -191,11 +193,12 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _users_service_pb2.DeleteUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Removes a user and then revokes the sessions of that user.
+        """Removes a user and revokes the sessions of that user: before it answers, or, while the sessions
+        service is away, as soon as it is back.
 
-        Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. Fails with
-        UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the sessions could not be
-        revoked: repeat the call, which revokes them also when the user is gone.
+        Fails with NOT_FOUND when there is no such user, unless `allow_missing` is set. A deployment without
+        an outbox fails with UNAVAILABLE, reason SESSIONS_NOT_REVOKED, when the user is removed and the
+        sessions could not be revoked: repeat the call, which revokes them also when the user is gone.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
