@@ -83,7 +83,7 @@ class ServiceTarget:
         )
         started.push_async_callback(peers.close)
 
-        side_effects = SideEffects(process, self.name, store)
+        side_effects = SideEffects(process, self.name, store, cache)
         module = spec.build(
             config,
             Parts(

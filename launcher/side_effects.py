@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from chassis.api.ids import new_id
+from chassis.cache.port import Cache
 from chassis.config import Config
 from chassis.module import Background, Peer, ServiceModule
 from chassis.outbox import audit, events
 from chassis.outbox.committed import CommittedOutbox
+from chassis.outbox.invalidations import deliver_invalidations
 from chassis.outbox.parked import RetryFile
-from chassis.outbox.port import AUDIT, EVENT, Deliver
+from chassis.outbox.port import AUDIT, EVENT, INVALIDATION, Deliver
 from chassis.outbox.relay import Relay, Retries, no_retries
 from chassis.store.factory import firestore_database, sqlite_path
 from chassis.store.port import DocumentStore
@@ -25,19 +27,22 @@ RELAY: Final = "outbox-relay"
 class SideEffects:
     """Of one service. `outbox` is for its parts; `with_relay` is for what was built of them."""
 
-    def __init__(self, process: Process, name: str, store: DocumentStore) -> None:
+    def __init__(self, process: Process, name: str, store: DocumentStore, cache: Cache) -> None:
         self._process = process
         self._name = name
         self._store = store
+        self._cache = cache
         self._by = new_id(process.random_bytes)
         self.outbox = CommittedOutbox(process.clock, self._by)
 
     def with_relay(self, module: ServiceModule, peers: Callable[[str], Peer]) -> ServiceModule:
         """The module, whose effects are delivered as long as it serves. Raises KeyFileError, as `peers` does."""
         process = self._process
-        delivers = {**deliveries(process.config, self._name, peers), **module.deliver}
-        if not delivers:
-            return module
+        delivers = {
+            INVALIDATION: deliver_invalidations(self._cache, process.clock),
+            **deliveries(process.config, self._name, peers),
+            **module.deliver,
+        }
         relay = Relay(
             self._store,
             delivers,

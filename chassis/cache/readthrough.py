@@ -1,6 +1,6 @@
 """Read-through under lease-fill: for single resources by key, and for groups that are invalidated together."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from hashlib import blake2b
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -11,6 +11,7 @@ from chassis.cache import lease
 from chassis.cache.flight import SingleFlight
 from chassis.cache.port import Arg, Cache, CacheUnavailable, Load, Loaded, LoadMany, Reply, Script
 from chassis.cache.together import together
+from chassis.cache.untold import could_not_tell
 from chassis.telemetry.metrics import Metrics
 
 _GROUP_TOKEN_LIVES: Final = 10
@@ -134,7 +135,7 @@ class LeaseReadThrough:
 
     async def _invalidate(self, key: str) -> bool:
         name = f"{self._prefix}:{{{key}}}"
-        return await told(self._cache.delete(name, f"{name}:g"), self._count)
+        return await told(self._cache, (name, f"{name}:g"), self._count)
 
 
 class GroupReadThrough:
@@ -182,7 +183,7 @@ class GroupReadThrough:
     async def invalidate(self, group: str) -> bool:
         """After a commit and before its caller is answered. False when the cache could not be told."""
         # Loads in progress need no detaching: the next reader is handed another token and does not join them.
-        return await told(self._cache.delete(f"{self._prefix}:{{{group}}}:g"), self._count)
+        return await told(self._cache, (f"{self._prefix}:{{{group}}}:g",), self._count)
 
     async def close(self) -> None:
         """End the loads in progress. The cache is its owner's to close."""
@@ -255,12 +256,13 @@ async def fill(
     return data_of(found) if entry is None else entry.data
 
 
-async def told(deletion: Awaitable[int], count: Outcomes) -> bool:
+async def told(cache: Cache, names: Sequence[str], count: Outcomes) -> bool:
     """Whether the cache took note of an invalidation."""
     try:
-        await deletion
+        await cache.delete(*names)
     except CacheUnavailable:
         count.not_invalidated.inc()
+        could_not_tell(*names)
         return False
     count.invalidated.inc()
     return True

@@ -1,14 +1,18 @@
 """Work that is seen to its end once it has begun, whatever becomes of the caller who asked for it.
 
 A commit that has begun cannot be called back. If its caller leaves, what was cached must still be invalidated, and only
-when the commit has landed: before, a reader would fill the cache again with what is about to be replaced.
+when the commit has landed: before, a reader would fill the cache again with what is about to be replaced. What the cache
+could not be told becomes a record in the outbox, where there is one, and is told when the cache is back.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
+from chassis.cache.untold import collecting
 from chassis.clock import Clock
+from chassis.outbox.invalidations import Invalidations
+from chassis.outbox.port import Outbox
 from chassis.store.port import Committed, DocumentStore, PreconditionFailed, StoreTimeout, StoreUnavailable, Write
 
 AGAIN: Final = 2.0
@@ -24,8 +28,9 @@ Invalidate = Callable[[], Awaitable[object]]
 class Landings:
     """The owner of such work. It ends by the deadline of the call that began it, as the store and the cache do."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, outbox: Outbox | None = None) -> None:
         self._clock = clock
+        self._later = None if outbox is None else Invalidations(outbox, clock)
         self._working: set[asyncio.Task[Any]] = set()
         self._again: set[asyncio.Task[None]] = set()
 
@@ -57,6 +62,8 @@ class Landings:
             task.cancel()
         if left:
             await asyncio.wait(left)
+        if self._later is not None:
+            await self._later.close()
 
     async def _commit(self, documents: DocumentStore, writes: Sequence[Write], invalidate: Invalidate) -> Committed:
         try:
@@ -64,22 +71,28 @@ class Landings:
         except PreconditionFailed:
             raise
         except (StoreTimeout, StoreUnavailable):
-            await invalidate()
-            self._repeat(invalidate)
+            await self._told(documents, invalidate)
+            self._repeat(documents, invalidate)
             raise
         except BaseException:
-            await invalidate()
+            await self._told(documents, invalidate)
             raise
-        await invalidate()
+        await self._told(documents, invalidate)
         return committed
 
-    def _repeat(self, invalidate: Invalidate) -> None:
+    async def _told(self, documents: DocumentStore, invalidate: Invalidate) -> None:
+        with collecting() as names:
+            await invalidate()
+        if names and self._later is not None:
+            self._later.record(documents, names)
+
+    def _repeat(self, documents: DocumentStore, invalidate: Invalidate) -> None:
         if len(self._again) >= MOST_AGAIN:
             return
 
         async def again() -> None:
             await self._clock.sleep(AGAIN)
-            await invalidate()
+            await self._told(documents, invalidate)
 
         task = asyncio.create_task(again(), name="landing-again")
         self._again.add(task)

@@ -66,7 +66,7 @@ class RemovesWhatWasRefused(Relay):
 
 
 def test_nothing_is_lost_and_order_holds() -> None:
-    run_state_machine_as_test(Machine, settings=_FULL)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Machine, settings=_FULL)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_nothing_is_lost_and_order_holds() -> None:
 def test_a_bug_is_found(buggy: type[Relay]) -> None:
     machine = type("Buggy", (Machine,), {"relay": buggy})
     with pytest.raises((AssertionError, BaseExceptionGroup)):
-        run_state_machine_as_test(machine, settings=_FIRST)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(machine, settings=_FIRST)
