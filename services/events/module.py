@@ -22,14 +22,18 @@ from services.events.sweep import Sweep
 
 NAME = "events"
 
+LOG = "events-log"
+"""The dependency that the log is, to breakers."""
+
 _SWEEPS_AN_AGE = 20
 _SHORTEST_SWEEP, _LONGEST_SWEEP = 1.0, 60.0
 
 
 def build(config: Config, parts: Parts, *, guard: Guard | None = None, log_clock: Clock | None = None) -> ServiceModule:
-    """The service. `guard` is the breaker of the log; `log_clock` the clock of retention, unless it is the log server's."""
+    """The service. `guard` is the breaker of the log, instead of the process's; `log_clock` the clock of retention, instead
+    of the log server's, one for all replicas."""
     settings, random, server = config.events, SystemRandom().random, _server(config)
-    connection = open_cache(server, parts.metrics, guard=guard, clock=parts.clock)
+    connection = open_cache(server, parts.metrics, guard=guard or parts.guard(LOG), clock=parts.clock)
     shards = Shards(connection, settings.shards, parts.random_bytes)
     cursors = Cursors(parts.secret("events cursors"))
     feeds = Feeds(
