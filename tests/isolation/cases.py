@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 
 from bas.devices.v2 import devices_service_pb2 as d
 from bas.devices.v2.devices_pb2 import DEVICE_STATUS_DISABLED, Device, Reading
+from bas.events.v2 import events_service_pb2 as e
+from bas.events.v2.events_pb2 import CloudEvent
 from bas.sessions.v2 import sessions_service_pb2 as s
 from bas.sessions.v2.sessions_pb2 import Session
 from bas.users.v2 import users_service_pb2 as u
@@ -27,6 +29,7 @@ class Owned:
     etag: str = ""
     session_id: str = ""
     token: str = ""
+    cursor: str = ""
 
     @property
     def device(self) -> str:
@@ -61,11 +64,12 @@ IDS: Final[Mapping[str, Callable[[Owned], str]]] = {
     "except_session_id": lambda own: own.session_id,
     "token": lambda own: own.token,
     "etag": lambda own: own.etag,
+    "cursor": lambda own: own.cursor,
 }
 """Fields that name something of a tenant's, in whatever request they are."""
 
-NOT_IDS: Final = frozenset({"request_id", "boot_id", "page_token"})
-"""Fields that look like it, and are the caller's own words; the first and the last have checks of their own."""
+NOT_IDS: Final = frozenset({"request_id", "boot_id", "page_token", "type", "traceparent"})
+"""Fields that look like it, and are the caller's own words; the first and the third have checks of their own."""
 
 
 def _device(own: Owned, device_id: str) -> Device:
@@ -93,6 +97,13 @@ def _session(own: Owned, **more: Any) -> Session:
 
 def _report(own: Owned) -> Message:
     return d.ReportTelemetryRequest(device_id=own.device, readings={"t": Reading(string_value=own.tenant)})
+
+
+def _event(own: Owned, event_id: str) -> CloudEvent:
+    event = CloudEvent(id=event_id, source="/plant", type="boiler.heated", subject=f"devices/{own.device}")
+    event.data.string_value = own.tenant
+    event.extensions["owner"].string_value = own.tenant
+    return event
 
 
 _BOILERS: Final = {
@@ -165,6 +176,12 @@ CASES: Final[Mapping[str, Case]] = {
     "SessionService.CleanupExpiredSessions": Case(
         lambda _: s.CleanupExpiredSessionsRequest(), later=timedelta(days=60)
     ),
+    # One of them is in the log already: of whom, is what matters.
+    "EventService.PublishEvents": Case(
+        lambda own: e.PublishEventsRequest(events=[_event(own, "1"), _event(own, "new")])
+    ),
+    "EventService.ListEvents": Case(lambda _: e.ListEventsRequest(), shows={"": 3}),
+    "EventService.SubscribeEvents": Case(lambda own: e.SubscribeEventsRequest(cursor=own.cursor), shows={"": 2}),
 }
 
 HOW: Final = """{missing} is not classified. Add it to tests/isolation/cases.py: to CASES a request that is valid for a
@@ -186,6 +203,7 @@ STOCK: Final[Mapping[str, Callable[[Owned], tuple[Message, ...]]]] = {
         s.CreateSessionRequest(session=_session(own)),
         s.CreateSessionRequest(session=_session(own)),
     ),
+    "events": lambda own: (e.PublishEventsRequest(events=[_event(own, str(number)) for number in range(3)]),),
 }
 """Requests that give a tenant something to keep, by the service under check."""
 
@@ -207,5 +225,11 @@ VIEW: Final[Mapping[str, Callable[[Owned], tuple[Message, ...]]]] = {
         s.GetSessionRequest(session_id=own.session_id),
         s.AuthenticateSessionRequest(token=own.token),
     ),
+    "events": lambda own: (e.ListEventsRequest(), e.SubscribeEventsRequest(cursor=own.cursor)),
 }
 """What a tenant sees of what it keeps."""
+
+HAPPENS: Final[Mapping[str, Callable[[Owned], Message]]] = {
+    "EventService.SubscribeEvents": lambda own: e.PublishEventsRequest(events=[_event(own, "live")]),
+}
+"""For each stream that does not end: a request whose effect it shows."""

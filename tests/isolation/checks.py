@@ -17,11 +17,12 @@ from google.protobuf.message import Message
 from chassis import policies
 from chassis.auth.tokens import ALL_SCOPES
 from chassis.policies import Credential
-from tests.isolation.cases import CASES, IDS, VIEW, Case, Owned
+from tests.isolation.cases import CASES, HAPPENS, IDS, VIEW, Case, Owned
 from tests.isolation.credentials import REFUSED, as_bearer, bad
 from tests.isolation.descriptors import takes, with_value
-from tests.isolation.wire import Answer, Smuggled, Wire, service_of
+from tests.isolation.wire import Answer, OverGrpc, Smuggled, Wire, kind_of, service_of
 from tests.isolation.world import World
+from tests.support import patience
 
 HEADERS: Final = (
     "tenant", "x-tenant", "x-tenant-id", "tenant-id", "tenant_id", "x-bas-tenant", "bas-tenant", "x-forwarded-tenant",
@@ -151,9 +152,27 @@ async def shows_its_own(world: World, rpc: Rpc, written: str) -> None:
         if written:
             request.filter = written.format(other=other.tenant)
         answer = await _act(world, rpc, each, request)
-        assert answer.response is not None, answer
-        assert shown(answer.response) == count
+        assert answer.ok, answer
+        assert shown(answer) == count
         assert not answer.contains(other.tenant)
+
+
+async def follows_its_own(world: World, rpc: Rpc) -> None:
+    """Of what happens while it is followed, a stream shows what is its tenant's, and nothing before it."""
+    theirs, own = await world.tenants(rpc.service, a="own", b="own")
+    happens = HAPPENS[rpc.name]
+    request = with_value(rpc.case.request(own), "cursor", "")
+    async with (
+        asyncio.timeout(patience.CALL),
+        rpc.wire.follow(rpc.method, request, world.bearer(own)) as messages,
+    ):
+        assert kind_of(await anext(messages)) == "heartbeat", "it has begun"
+        for each in (theirs, own, theirs):
+            done = await OverGrpc(world.deployment).call(takes(happens(each)), happens(each), world.bearer(each))
+            assert done.ok, done
+        seen = await anext(message async for message in messages if kind_of(message) != "heartbeat")
+    assert own.tenant.encode() in seen.SerializeToString()
+    assert theirs.tenant.encode() not in seen.SerializeToString()
 
 
 async def keeps_answers_apart(world: World, rpc: Rpc) -> None:
@@ -242,8 +261,11 @@ def with_page(request: Message, token: str = "") -> Message:
     return copy  # type: ignore[no-any-return]  # what it was made of
 
 
-def shown(response: Any) -> int:
-    """How many a list or count tells of."""
+def shown(answer: Answer) -> int:
+    """How many a list, count or stream tells of."""
+    if answer.response is None:
+        return len(answer.stream)
+    response: Any = answer.response
     if "total" in response.DESCRIPTOR.fields_by_name:
         assert response.total == sum(response.counts.values())
         return int(response.total)

@@ -22,7 +22,7 @@ from chassis.auth.verifier import Verifier
 from chassis.cache.client import open_cache
 from chassis.channel import Client
 from chassis.clock import SystemClock
-from chassis.config import Auth, Config, Gateway, Grpc, Seconds
+from chassis.config import Auth, Config, Events, Gateway, Grpc, Seconds
 from chassis.health import SERVING
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
@@ -130,6 +130,11 @@ async def deployed(folder: Path, valkey_url: str, faults: Faults | None = None) 
         )
 
 
+async def ended(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=patience.CALL)
+
+
 class _Building:
     """A deployment on its way; what is started ends with `running`, last first."""
 
@@ -139,7 +144,12 @@ class _Building:
         self._url = valkey_url
         self._held = held
         self._faults = faults
-        self._config = Config(deadline=patience.DEADLINE, gateway=Gateway(port=0))
+        self._config = Config(
+            deadline=patience.DEADLINE,
+            gateway=Gateway(port=0, stream_heartbeat=Seconds(0.15)),
+            redis=patience.cache_at(valkey_url),
+            events=Events(heartbeat=Seconds(0.15), shards=2, log_timeout=Seconds(5)),
+        )
         self.clock = ShiftedClock()
         self.stores: list[WatchedStore] = []
         self.servers: dict[str, GrpcServer] = {}
@@ -169,6 +179,9 @@ class _Building:
         module = self._faults.module(spec.build(self._config, parts))
         if module.close is not None:
             self._running.push_async_callback(module.close)
+        if any(method.server_streaming for method in module.descriptor.methods):  # they tell of what goes on meanwhile
+            for each in module.background:
+                self._running.push_async_callback(ended, asyncio.ensure_future(each.run()))
         gate = Gate(Verifier(self._held, Auth(), real), real, patience.DEADLINE, os.urandom)
         chain = ServerChain(gate, Metrics(), compile_validator)
         config = Grpc(drain=Seconds(0))

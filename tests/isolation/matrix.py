@@ -8,7 +8,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from chassis import policies
 from tests.isolation import checks
-from tests.isolation.cases import CASES, NOT_IDS
+from tests.isolation.cases import CASES, HAPPENS, NOT_IDS
 from tests.isolation.checks import Rpc
 from tests.isolation.credentials import REFUSED
 from tests.isolation.descriptors import has, lacking, methods, naming_fields
@@ -89,6 +89,8 @@ def _cells(name: str, method: MethodDescriptor, wire: str) -> Iterator[tuple[str
         yield "foreign cursor", checks.binds_its_cursors
     for written in CASES[name].shows:
         yield f"shows {written!r}", partial(checks.shows_its_own, written=written)
+    if name in HAPPENS:
+        yield "follows", checks.follows_its_own
     if policy.idempotency_field:
         yield "foreign request id", checks.keeps_answers_apart
     if policy.credential is policies.Credential.SESSION_TOKEN:

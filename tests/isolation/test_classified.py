@@ -54,5 +54,5 @@ def test_a_new_id_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_kind_of_check_is_there() -> None:
     kinds = {cell.kind.split(" ")[0] for cell in matrix.cells()}
-    assert kinds == {"granted", "smuggled", "by", "foreign", "shows"}
+    assert kinds == {"granted", "smuggled", "by", "foreign", "shows", "follows"}
     assert len(matrix.cells()) + sum(len(each.cells()) for each in matrix.refusals()) > 1500

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from chassis import context, peers
+from chassis.api.cursors import Cursors
 from chassis.api.paging import Listing
 from chassis.auth import tokens
 from chassis.auth.keys import KeySet
@@ -26,6 +27,7 @@ from gateway.sessions import Sessions
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from services.devices.store import DeviceStore
+from services.events.store import RedisEventLog
 from services.sessions.authentication import Authenticator
 from services.sessions.cleanup import Cleanup
 from services.sessions.records import lookup_key, session_key, stored
@@ -104,6 +106,8 @@ _from_query = Binder._from_query
 _message = BodyChecker.message
 _exchange = Sessions.exchange
 _credentials = peers._Credentials.__call__
+_mac = Cursors._mac
+_publish = RedisEventLog.publish
 
 
 def _admission_by_header(*given: Any, **more: Any) -> Any:
@@ -233,6 +237,19 @@ async def _as_maker(self: Sessions, token: str, seconds: float, metadata: Any) -
     return f"Bearer {self._issue(Grant(answer.tenant, answer.session.user_id))}"
 
 
+def _of_anybody(self: Cursors, _: str, epoch: str, sequence: int) -> str:
+    return _mac(self, "", epoch, sequence)
+
+
+async def _for_all(self: RedisEventLog, tenant: str, events: Any) -> Any:
+    """What one tenant publishes is in the log of every other that has one."""
+    seen: dict[str, None] = self.__dict__.setdefault("seen", {})
+    for other in (each for each in tuple(seen) if each != tenant):
+        await _publish(self, other, events)
+    seen[tenant] = None
+    return await _publish(self, tenant, events)
+
+
 Patch = tuple[Any, str, Any]
 
 LATE: Final[dict[str, tuple[str, Patch]]] = {
@@ -259,6 +276,10 @@ LATE: Final[dict[str, tuple[str, Patch]]] = {
     "sessions by user": ("DeviceService.ListDevices-rest-by session", (Sessions, "exchange", _by_user)),
     "sessions for all": ("UserService.GetUser-rest-by a weak session", (Sessions, "exchange", _as_maker)),
     "any query": ("DeviceService.GetDevice-rest-smuggled in query", (Binder, "_from_query", _any_query)),
+    "cursors of anybody": ("EventService.ListEvents-rest-foreign cursor", (Cursors, "_mac", _of_anybody)),
+    "and of streams": ("EventService.SubscribeEvents-grpc-foreign cursor", (Cursors, "_mac", _of_anybody)),
+    "one log of events": ("EventService.SubscribeEvents-rest-follows", (RedisEventLog, "publish", _for_all)),
+    "one stream of events": ("EventService.SubscribeEvents-grpc-follows", (RedisEventLog, "publish", _for_all)),
     "any member": ("DeviceService.CreateDevice-rest-smuggled in body", (BodyChecker, "message", _any_member)),
 }  # fmt: skip
 """Bug → the cell that has to notice, and what is patched in a deployment that runs."""

@@ -1,12 +1,15 @@
 """One request over gRPC or HTTP, and all that its sender can see of the answer."""
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import grpc
+import httpx
 from google.api import annotations_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -23,7 +26,7 @@ Headers = Sequence[tuple[str, str]]
 
 _REQUEST_ID: Final = ("x-request-id", "the-same")
 """Named by the sender, so that answers to the same request are the same."""
-_MADE: Final = frozenset({"etag", "token", "next_page_token", "session_id", "next_interval"})
+_MADE: Final = frozenset({"etag", "token", "next_page_token", "session_id", "next_interval", "cursor", "next_cursor"})
 """Fields whose values the platform makes: no two answers have the same."""
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 
@@ -31,33 +34,39 @@ _TIMESTAMP: Final = "google.protobuf.Timestamp"
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`code` is the canonical name (`OK`), `reason` the stable one; `refusal` is every byte of an answer that is not
-    OK, `response` the message of one that is."""
+    OK, `response` the message of one that is, `stream` the messages of one that is a stream."""
 
     code: str
     reason: str = ""
     refusal: bytes = b""
     response: Message | None = None
+    stream: tuple[Message, ...] = ()
 
     @property
     def ok(self) -> bool:
         return self.code == "OK"
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.stream if self.response is None else (self.response,)
+
     def contains(self, text: str) -> bool:
-        raw = self.refusal if self.response is None else self.response.SerializeToString()
-        return text.encode() in raw
+        return any(
+            text.encode() in raw for raw in (self.refusal, *(each.SerializeToString() for each in self.messages))
+        )
 
     def alike(self, **hidden: str) -> "tuple[str, str, bytes]":
         """The answer with the values in `hidden` blanked, and without what is different in any two answers."""
         raw = self.refusal
-        if self.response is not None:
-            raw = scrubbed(self.response).SerializeToString(deterministic=True)
+        if self.ok:
+            raw = b"\n".join(scrubbed(each).SerializeToString(deterministic=True) for each in self.messages)
         for name in hidden.values():
             raw = raw.replace(name.encode(), b"?" * len(name.encode()))
         return self.code, self.reason, raw
 
     def made(self) -> set[str]:
         """The values that the platform made for this answer."""
-        return set() if self.response is None else set(_made(self.response))
+        return {value for each in self.messages for value in _made(each)}
 
 
 def scrubbed(message: Message, *, times: bool = True) -> Message:
@@ -114,8 +123,22 @@ class Smuggled:
 NOTHING: Final = Smuggled()
 
 
+class Refused(Exception):
+    """A stream that was not begun."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
 class Wire(Protocol):
     name: str
+
+    def follow(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
+        """The messages of a stream as they come. Raises Refused, when the first is asked for at the latest."""
+        ...
 
     async def call(
         self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
@@ -133,17 +156,37 @@ class OverGrpc:
     async def call(
         self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
     ) -> Answer:
-        streams = method.client_streaming or method.server_streaming
-        assert not streams, "teach tests/isolation/wire.py streams"
+        assert not method.client_streaming, "teach tests/isolation/wire.py streams of requests"
+        if method.server_streaming:
+            return await gathered(self, method, request, credential, smuggled)
         send: Any = self._channels[service_of(method)].unary_unary(policies.path(method))
         metadata = (*credential, _REQUEST_ID, *smuggled.headers)
         try:
             raw = await send(request.SerializeToString() + smuggled.body, metadata=metadata, timeout=patience.CALL)
         except grpc.aio.AioRpcError as failure:
-            trailers = sorted((key, value) for key, value in failure.trailing_metadata() or ())
-            seen = repr((failure.details(), trailers)).encode()
-            return Answer(failure.code().name, _reason(dict(trailers)), seen)
+            return _failed(failure)
         return Answer("OK", response=GetMessageClass(method.output_type).FromString(raw))
+
+    @asynccontextmanager
+    async def follow(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> AsyncIterator[AsyncIterator[Message]]:
+        begin: Any = self._channels[service_of(method)].unary_stream(policies.path(method))
+        metadata = (*credential, _REQUEST_ID, *smuggled.headers)
+        call = begin(request.SerializeToString() + smuggled.body, metadata=metadata, timeout=patience.CALL)
+        read = GetMessageClass(method.output_type).FromString
+
+        async def messages() -> AsyncIterator[Message]:
+            try:
+                async for raw in call:
+                    yield read(raw)
+            except grpc.aio.AioRpcError as failure:
+                raise Refused(_failed(failure)) from None
+
+        try:
+            yield messages()
+        finally:
+            call.cancel()
 
 
 class OverHttp:
@@ -157,23 +200,82 @@ class OverHttp:
     async def call(
         self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
     ) -> Answer:
-        asked = transcoded(method, request)
-        body = None if asked.body is None else asked.body | dict(smuggled.members)
-        answer = await self._http.request(
-            asked.verb,
-            asked.path,
-            params=[*asked.query, *smuggled.query] or None,
-            json=body,
-            headers=[*credential, _REQUEST_ID, *patience.HEADERS.items(), *smuggled.headers],
-        )
+        if method.server_streaming:
+            return await gathered(self, method, request, credential, smuggled)
+        answer = await self._http.send(self._request(method, request, credential, smuggled))
         if answer.status_code >= 400:
-            told = answer.json()
-            headers = sorted((key, value) for key, value in answer.headers.items() if key != "date")
-            return Answer(str(answer.status_code), told["code"], repr((headers, answer.text)).encode())
+            return _refused(answer)
         response = GetMessageClass(method.output_type)()
         if answer.content:
             json_format.Parse(answer.content, response)
         return Answer("OK", response=response)
+
+    @asynccontextmanager
+    async def follow(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> AsyncIterator[AsyncIterator[Message]]:
+        sent = self._request(method, request, (*credential, ("accept", "application/x-ndjson")), smuggled)
+        answer = await self._http.send(sent, stream=True)
+        made = GetMessageClass(method.output_type)
+
+        async def messages() -> AsyncIterator[Message]:
+            async for line in answer.aiter_lines():
+                yield json_format.Parse(line, made())
+
+        try:
+            if answer.status_code >= 400:
+                await answer.aread()
+                raise Refused(_refused(answer))
+            yield messages()
+        finally:
+            await answer.aclose()
+
+    def _request(
+        self, method: MethodDescriptor, request: Message, headers: Headers, smuggled: Smuggled
+    ) -> httpx.Request:
+        asked = transcoded(method, request)
+        return self._http.build_request(
+            asked.verb,
+            asked.path,
+            params=[*asked.query, *smuggled.query] or None,
+            json=None if asked.body is None else asked.body | dict(smuggled.members),
+            headers=[*headers, _REQUEST_ID, *patience.HEADERS.items(), *smuggled.headers],
+        )
+
+
+async def gathered(
+    wire: Wire, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled
+) -> Answer:
+    """What a stream tells of what is there already: all of it or, of one that does not end, what comes before a heartbeat.
+    One that goes on from a cursor is given one after which there is something: an earlier heartbeat only fills the time."""
+    found: list[Message] = []
+    try:
+        async with asyncio.timeout(patience.CALL), wire.follow(method, request, credential, smuggled) as messages:
+            async for message in messages:
+                if kind_of(message) != "heartbeat":
+                    found.append(message)
+                elif found or not getattr(request, "cursor", ""):
+                    break
+    except Refused as refused:
+        return refused.answer
+    return Answer("OK", stream=tuple(found))
+
+
+def kind_of(message: Message) -> str:
+    """Which of the kinds of message in its stream it is."""
+    (one,) = message.DESCRIPTOR.oneofs
+    return str(message.WhichOneof(one.name))
+
+
+def _failed(failure: grpc.aio.AioRpcError) -> Answer:
+    trailers = sorted((key, value) for key, value in failure.trailing_metadata() or ())
+    seen = repr((failure.details(), trailers)).encode()
+    return Answer(failure.code().name, _reason(dict(trailers)), seen)
+
+
+def _refused(answer: httpx.Response) -> Answer:
+    headers = sorted((key, value) for key, value in answer.headers.items() if key != "date")
+    return Answer(str(answer.status_code), answer.json()["code"], repr((headers, answer.text)).encode())
 
 
 @dataclass(frozen=True, slots=True)

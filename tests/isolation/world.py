@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 
 from bas.devices.v2.devices_service_pb2 import BatchCreateDevicesResponse
+from bas.events.v2.events_service_pb2 import PublishEventsResponse
 from bas.sessions.v2.sessions_pb2 import Session
 from bas.sessions.v2.sessions_service_pb2 import CreateSessionRequest, CreateSessionResponse
 from bas.users.v2.users_pb2 import User
@@ -62,9 +63,10 @@ class World:
     async def unchanged(self, service: str, own: Owned) -> list[bytes | Message]:
         """The view for a comparison with a later one of the same tenant: whatever may not change meanwhile."""
         answers = await self.view(service, own)
-        return [
-            answer.refusal if answer.response is None else scrubbed(answer.response, times=False) for answer in answers
-        ]
+        seen: list[bytes | Message] = []
+        for answer in answers:
+            seen += (answer.refusal, *(scrubbed(message, times=False) for message in answer.messages))
+        return seen
 
     async def _stock(self, service: str, own: Owned) -> None:
         wire, credential = OverGrpc(self.deployment), self.bearer(own)
@@ -80,3 +82,5 @@ class World:
                 case CreateSessionResponse() as made:
                     own.session_id, own.token = made.session.session_id, made.token
                     own.etag = own.etag or made.session.etag
+                case PublishEventsResponse() as published:
+                    own.cursor = published.results[0].cursor
