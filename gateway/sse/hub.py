@@ -196,6 +196,8 @@ class Hub:
         steps = min(_DRAIN_STEPS, len(leaving))
         try:
             for step in range(steps):
+                if not self._streams:
+                    break
                 for connection in leaving[step::steps]:
                     self._expel(connection, END_REASON_DRAINING)
                 await self._clock.sleep(seconds * _DRAIN_SHARE / steps)

@@ -24,8 +24,9 @@ from bas.events.v2.events_service_pb2 import (
 )
 from chassis.api.cursors import Cursors, Position
 from chassis.errors import ApiError, unavailable
-from chassis.interceptors.stream import FIRST
-from gateway.upstream import Metadata
+from chassis.interceptors.stream import FIRST, StreamCall
+from chassis.policies import Policy
+from gateway.upstream import Metadata, UnaryCall
 
 
 @dataclass
@@ -268,3 +269,25 @@ def matches(asked: SubscribeEventsRequest | ListEventsRequest, logged: LoggedEve
 def tenant_of(metadata: Metadata) -> str:
     """Tests' credentials are `Bearer <tenant>`."""
     return dict(metadata)["authorization"].removeprefix("Bearer ")
+
+
+class EventsUpstream:
+    """The events service as one of a gateway's upstreams."""
+
+    def __init__(self, events: FakeEvents) -> None:
+        self.events = events
+
+    def unary(self, path: str, policy: Policy) -> UnaryCall:
+        del path, policy
+        return self.events.list_events
+
+    def stream(self, path: str) -> StreamCall:
+        del path
+        return self.events.subscribe
+
+    async def ready(self, service: str, seconds: float) -> bool:
+        del service, seconds
+        return True
+
+    async def close(self) -> None:
+        return
