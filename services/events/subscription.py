@@ -37,7 +37,10 @@ _PAGE: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 """Events read from the log at once: what a reader that has stopped holds on to."""
 _PATIENCE: Final = 1.0
-"""Seconds in which a reader must have taken a full backlog, or it is too slow: a burst is no fault of the reader's."""
+"""Seconds in which a reader with a full backlog must have taken something, or it is too slow: a burst is no fault of the
+reader's, and neither is a process with a great many of them."""
+_LONGEST: Final = 5.0
+"""Seconds in which it must have taken all of it."""
 _CUT: Final = 5.0
 """Seconds in which a stream that was told to end must have ended, or it is cut off: its reader does not read."""
 _CUT_REVOKED: Final = 0.75
@@ -89,6 +92,7 @@ class Subscription:
         self._spoke = now
         self._retry = now
         self._full_since: float | None = None
+        self._moved = False
         self._cut: float | None = None
         self._is_cut = False
 
@@ -176,7 +180,7 @@ class Subscription:
             return None
         if self._end is None:
             self._judge_credential(now)
-            if self._full_since is not None and now >= self._full_since + _PATIENCE:
+            if self._full_since is not None and now >= self._full_since + self._patience():
                 self._streams.metrics.slow()
                 self.end(END_REASON_SLOW_CONSUMER, self._streams.random() * _RETURN)
         if now >= self._spoke + self._streams.heartbeat and not self._beat:
@@ -194,7 +198,7 @@ class Subscription:
         if self._warns is not None:
             due.append(self._warns)
         if self._full_since is not None:
-            due.append(self._full_since + _PATIENCE)
+            due.append(self._full_since + self._patience())
         if not self._listens and self._retry > now:
             due.append(self._retry)
         return min(due)
@@ -220,6 +224,7 @@ class Subscription:
         taken = self._backlog.take()
         if isinstance(taken, Frame):
             self._taken = taken.position
+            self._moved = True
             self._streams.metrics.deliver(taken)
             return taken.data
         if taken is not None:
@@ -253,8 +258,11 @@ class Subscription:
     def _fall_behind(self) -> None:
         """The backlog is full. Further events stay where they are; the reader has a while to take what waits."""
         self._stop_listening()
-        self._full_since = self._streams.clock.monotonic()
+        self._full_since, self._moved = self._streams.clock.monotonic(), False
         self._streams.wheel.arm(self, self._full_since + _PATIENCE)
+
+    def _patience(self) -> float:
+        return _LONGEST if self._moved else _PATIENCE
 
     def _stop_listening(self) -> None:
         self._audience.stop_listening(self)

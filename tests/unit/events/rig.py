@@ -42,6 +42,7 @@ class Reader:
         self.messages: list[SubscribeEventsResponse] = []
         self.failure: BaseException | None = None
         self._ended = False
+        self._once = False
         self.reads = asyncio.Event()
         if reads:
             self.reads.set()
@@ -52,10 +53,18 @@ class Reader:
             async with aclosing(messages):
                 async for raw in messages:
                     await self.reads.wait()
+                    if self._once:
+                        self._once = False
+                        self.reads.clear()
                     self.messages.append(SubscribeEventsResponse.FromString(raw))
                 self._ended = True
         except Exception as failure:  # noqa: BLE001 - for the test to look at
             self.failure = failure
+
+    def step(self) -> None:
+        """Let one message in."""
+        self._once = True
+        self.reads.set()
 
     def kinds(self) -> list[str]:
         return [str(message.WhichOneof("message")) for message in self.messages]

@@ -211,6 +211,20 @@ async def test_a_burst_that_is_read_in_time_costs_nobody_a_stream() -> None:
         assert reader.ids() == [*map(str, range(100))]
 
 
+async def test_a_reader_with_a_full_backlog_that_moves_has_longer_and_not_for_ever() -> None:
+    async with rig(queue_events=8) as made:
+        reader = await made.listening()
+        reader.reads.clear()
+        await made.publish(*range(30))
+        reader.step()
+        await made.clock.advance(4)
+        assert not reader.has_ended()
+        await made.clock.advance(2)
+        reader.reads.set()
+        await settle()
+        assert reader.last.end.reason == END_REASON_SLOW_CONSUMER
+
+
 async def test_a_reader_that_never_reads_is_cut_off() -> None:
     async with rig(queue_events=8) as made:
         slow = await made.listening()
