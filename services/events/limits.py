@@ -7,6 +7,9 @@ from typing import Final
 
 from chassis.errors import ApiError, Code
 
+_NOTHING: Final = 1e-6
+"""Seconds: less than this is a rounding error, and who waited as long as was asked passes."""
+
 TENANTS: Final = 10_000
 """Remembered at once; of more, the one that has not published for longest is forgotten, and begins with full buckets."""
 
@@ -35,7 +38,7 @@ class PublishLimits:
             (min(events, most_events) - level.events) / self._events,
             (min(size, self._bytes) - level.bytes) / self._bytes,
         )
-        if wait > 0:
+        if wait > _NOTHING:
             raise ApiError(
                 Code.RESOURCE_EXHAUSTED,
                 "RATE_LIMITED",

@@ -52,10 +52,10 @@ def record(event: CloudEvent, published: datetime) -> bytes:
     rest.CopyFrom(event)
     for name in _HEAD:
         rest.ClearField(name)
-    for name in _OWN:
-        # Looking is cheaper than clearing, and they are seldom there.
-        if getattr(event, name):
-            rest.ClearField(name)
+    # Looking is cheaper than clearing, and they are seldom there.
+    if event.specversion or event.tenantid or event.sequence:
+        for own in _OWN:
+            rest.ClearField(own)
     if not event.HasField("time"):
         rest.time.seconds, rest.time.nanos = int(published.timestamp()), published.microsecond * 1000
     head = b"".join(
