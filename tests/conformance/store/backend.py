@@ -7,6 +7,12 @@ from typing import TypeAlias
 
 import pytest
 
+from chassis.clock import Clock
+from chassis.config import Breaker as Budget
+from chassis.config import Store
+from chassis.resilience.breaker import Breaker
+from chassis.store.guarded import GuardedStore, StoreBreakerOpen
+from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import (
     Create,
     DocumentStore,
@@ -20,6 +26,7 @@ from chassis.store.port import (
     Schema,
     Value,
 )
+from chassis.telemetry.metrics import Metrics
 
 Opening: TypeAlias = Callable[[Schema], Coroutine[None, None, DocumentStore]]
 
@@ -52,6 +59,12 @@ class Backend:
     def needs(self, ability: str) -> None:
         if ability in self.lacks:
             pytest.skip(f"{ability}: {self.lacks[ability]}")
+
+
+def wrapped(store: DocumentStore, clock: Clock) -> DocumentStore:
+    """As a service has it."""
+    guard = Breaker("store", Budget(), clock, refusal=StoreBreakerOpen)
+    return InstrumentedStore(GuardedStore(store, guard, Store(), clock), Metrics(), clock)
 
 
 class Conformance:

@@ -18,10 +18,8 @@ from chassis.clock import SystemClock
 from chassis.config import Seconds, Store
 from chassis.store.firestore import FirestoreStore
 from chassis.store.firestore_indexes import definition
-from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import DocumentStore, Schema
-from chassis.telemetry.metrics import Metrics
-from tests.conformance.store.backend import SCHEMA, Backend, Conformance
+from tests.conformance.store.backend import SCHEMA, Backend, Conformance, wrapped
 from tests.conformance.store.commits import Commits
 from tests.conformance.store.model import AgainstModel
 from tests.conformance.store.queries import Queries
@@ -55,7 +53,7 @@ def stutter(server: FirestoreServer) -> None:
         server.faults.add(rpc, faults.broken_stream(1), times=None, when=first)
 
 
-@pytest.fixture(params=["bare", "instrumented", "stuttering"])
+@pytest.fixture(params=["bare", "wrapped", "stuttering"])
 def way(request: pytest.FixtureRequest) -> str:
     if (EMULATOR or PLACE) and request.param == "stuttering":
         pytest.skip("only the stand-in fails on demand")
@@ -86,7 +84,7 @@ class OverFirestore(Conformance):
             )
             if full.pop() if full else None:
                 await empty(project, database, "things", "things2", *SCHEMA.ttl_fields)
-            return InstrumentedStore(store, Metrics(), clock) if way == "instrumented" else store
+            return wrapped(store, clock) if way == "wrapped" else store
 
         return Backend(opening)
 

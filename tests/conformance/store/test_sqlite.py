@@ -1,4 +1,4 @@
-"""The suite over the SQLite store: bare, with all calls on threads, and measured."""
+"""The suite over the SQLite store: bare, with all calls on threads, and measured behind a breaker."""
 
 import math
 from pathlib import Path
@@ -7,11 +7,9 @@ import pytest
 
 from chassis.clock import SystemClock
 from chassis.config import Seconds, Store
-from chassis.store.instrumented import InstrumentedStore
 from chassis.store.port import DocumentStore, Schema
 from chassis.store.sqlite import SqliteStore
-from chassis.telemetry.metrics import Metrics
-from tests.conformance.store.backend import Backend, Conformance
+from tests.conformance.store.backend import Backend, Conformance, wrapped
 from tests.conformance.store.commits import Commits
 from tests.conformance.store.model import AgainstModel
 from tests.conformance.store.queries import Queries
@@ -21,7 +19,7 @@ BUDGET = Store(read_timeout=Seconds(30), write_timeout=Seconds(30))
 
 
 class OverSqlite(Conformance):
-    @pytest.fixture(params=["bare", "threads", "instrumented"])
+    @pytest.fixture(params=["bare", "threads", "wrapped"])
     def backend(self, tmp_path: Path, request: pytest.FixtureRequest) -> Backend:
         async def opening(schema: Schema) -> DocumentStore:
             clock = SystemClock()
@@ -29,7 +27,7 @@ class OverSqlite(Conformance):
             if request.param == "threads":
                 # As on a slow disk: nothing runs on the event loop.
                 store._pool._pace._again = math.inf
-            return InstrumentedStore(store, Metrics(), clock) if request.param == "instrumented" else store
+            return wrapped(store, clock) if request.param == "wrapped" else store
 
         return Backend(opening)
 
