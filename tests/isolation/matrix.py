@@ -12,7 +12,7 @@ from tests.isolation.cases import CASES, HAPPENS, NOT_IDS
 from tests.isolation.checks import Rpc
 from tests.isolation.credentials import REFUSED
 from tests.isolation.descriptors import has, lacking, methods, naming_fields
-from tests.isolation.world import WIRES, World
+from tests.isolation.world import World, wires
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Refusals:
 
 
 def refusals() -> list[Refusals]:
-    return [Refusals(name, wire) for name in CASES for wire in WIRES if name in methods()]
+    return [Refusals(name, wire) for name in CASES for wire in wires(name) if name in methods()]
 
 
 def cells() -> list[Cell]:
@@ -65,7 +65,7 @@ def cells() -> list[Cell]:
         Cell(kind, name, wire, run)
         for name in CASES
         if name in found
-        for wire in WIRES
+        for wire in wires(name)
         for kind, run in _cells(name, found[name], wire)
     ]
 

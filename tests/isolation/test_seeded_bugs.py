@@ -24,6 +24,7 @@ from chassis.interceptors import admission, server
 from chassis.store import requests
 from chassis.store.port import Committed, Document, DocumentStore, Key, Query, Write
 from gateway.sessions import Sessions
+from gateway.sse.hub import Hub
 from gateway.transcoding.binding import Binder
 from gateway.transcoding.body import BodyChecker
 from services.devices.store import DeviceStore
@@ -108,6 +109,7 @@ _exchange = Sessions.exchange
 _credentials = peers._Credentials.__call__
 _mac = Cursors._mac
 _publish = RedisEventLog.publish
+_follow = Hub._follow
 
 
 def _admission_by_header(*given: Any, **more: Any) -> Any:
@@ -241,6 +243,12 @@ def _of_anybody(self: Cursors, _: str, epoch: str, sequence: int) -> str:
     return _mac(self, "", epoch, sequence)
 
 
+def _shared_by_all(self: Hub, tenant: str, request: bytes) -> Any:
+    """Who asks for the same gets the same stream, whoever it is."""
+    first: dict[bytes, str] = self.__dict__.setdefault("first", {})
+    return _follow(self, first.setdefault(request, tenant), request)
+
+
 async def _for_all(self: RedisEventLog, tenant: str, events: Any) -> Any:
     """What one tenant publishes is in the log of every other that has one."""
     seen: dict[str, None] = self.__dict__.setdefault("seen", {})
@@ -280,6 +288,7 @@ LATE: Final[dict[str, tuple[str, Patch]]] = {
     "and of streams": ("EventService.SubscribeEvents-grpc-foreign cursor", (Cursors, "_mac", _of_anybody)),
     "one log of events": ("EventService.SubscribeEvents-rest-follows", (RedisEventLog, "publish", _for_all)),
     "one stream of events": ("EventService.SubscribeEvents-grpc-follows", (RedisEventLog, "publish", _for_all)),
+    "one stream for all": ("EventService.SubscribeEvents-sse-shows ''", (Hub, "_follow", _shared_by_all)),
     "any member": ("DeviceService.CreateDevice-rest-smuggled in body", (BodyChecker, "message", _any_member)),
 }  # fmt: skip
 """Bug → the cell that has to notice, and what is patched in a deployment that runs."""

@@ -1,6 +1,7 @@
 """One request over gRPC or HTTP, and all that its sender can see of the answer."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +22,7 @@ from google.rpc.status_pb2 import Status
 from chassis import policies
 from tests.isolation.deployment import Deployment
 from tests.support import patience
+from tests.support.sse import Dispatched, Parser
 
 Headers = Sequence[tuple[str, str]]
 
@@ -241,6 +243,54 @@ class OverHttp:
             json=None if asked.body is None else asked.body | dict(smuggled.members),
             headers=[*headers, _REQUEST_ID, *patience.HEADERS.items(), *smuggled.headers],
         )
+
+
+class OverEventStream(OverHttp):
+    """Through the gateway's hub, as a browser: streams of events as CloudEvents, that all who ask for the same share."""
+
+    name = "sse"
+
+    @asynccontextmanager
+    async def follow(
+        self, method: MethodDescriptor, request: Message, credential: Headers, smuggled: Smuggled = NOTHING
+    ) -> AsyncIterator[AsyncIterator[Message]]:
+        sent = self._request(method, request, (*credential, ("accept", "text/event-stream")), smuggled)
+        answer = await self._http.send(sent, stream=True)
+        made = GetMessageClass(method.output_type)
+
+        async def messages() -> AsyncIterator[Message]:
+            parser = Parser()
+            async for chunk in answer.aiter_bytes():
+                comments = len(parser.comments)
+                for told in parser.feed(chunk):
+                    yield _told(made(), told)
+                if len(parser.comments) > comments:
+                    heartbeat: Any = made()
+                    heartbeat.heartbeat.SetInParent()
+                    yield heartbeat
+
+        try:
+            if answer.status_code >= 400:
+                await answer.aread()
+                raise Refused(_refused(answer))
+            yield messages()
+        finally:
+            await answer.aclose()
+
+
+def _told(message: Any, told: Dispatched) -> Message:
+    """An event of the stream as the message that it came from."""
+    if told.name in ("gap", "warning", "end"):
+        json_format.Parse(told.data, getattr(message, told.name), ignore_unknown_fields=True)
+        return message  # type: ignore[no-any-return]  # what it was given
+    event = json.loads(told.data)
+    logged = message.event
+    known = {field.json_name for field in logged.event.DESCRIPTOR.fields}
+    plain = {name: value for name, value in event.items() if name in known}
+    extensions = {name: value for name, value in event.items() if name not in known}
+    json_format.ParseDict(plain | {"extensions": extensions}, logged.event)
+    logged.cursor = told.last_event_id
+    return message  # type: ignore[no-any-return]
 
 
 async def gathered(

@@ -2,8 +2,9 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -12,13 +13,18 @@ from bas.events.v2.events_service_pb2 import PublishEventsResponse
 from bas.sessions.v2.sessions_pb2 import Session
 from bas.sessions.v2.sessions_service_pb2 import CreateSessionRequest, CreateSessionResponse
 from bas.users.v2.users_pb2 import User
-from tests.isolation.cases import STOCK, VIEW, Owned
+from tests.isolation.cases import HAPPENS, STOCK, VIEW, Owned
 from tests.isolation.credentials import bearer
 from tests.isolation.deployment import Deployment
 from tests.isolation.descriptors import takes
-from tests.isolation.wire import Answer, Headers, OverGrpc, OverHttp, Wire, scrubbed
+from tests.isolation.wire import Answer, Headers, OverEventStream, OverGrpc, OverHttp, Wire, scrubbed
 
-WIRES = ("grpc", "rest")
+_WIRES: Final[Mapping[str, Callable[[Deployment], Wire]]] = {"grpc": OverGrpc, "rest": OverHttp, "sse": OverEventStream}
+
+
+def wires(rpc: str) -> tuple[str, ...]:
+    """The wires that an RPC is met on."""
+    return tuple(_WIRES) if rpc in HAPPENS else ("grpc", "rest")
 
 
 @dataclass(slots=True)
@@ -31,7 +37,7 @@ class World:
     _credentials: dict[tuple[str, ...], Headers] = field(default_factory=dict)
 
     def wire(self, name: str) -> Wire:
-        return OverGrpc(self.deployment) if name == "grpc" else OverHttp(self.deployment)
+        return _WIRES[name](self.deployment)
 
     def bearer(self, own: Owned, *scopes: str) -> Headers:
         wanted = (own.tenant, *scopes)
