@@ -18,6 +18,7 @@ from bench.startup import startup
 PARTS = (
     "configuration",
     "validation",
+    "breaker",
     "wiring",
     "cache",
     "store",
@@ -39,6 +40,8 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
             parts.configuration(report)
         if "validation" in chosen:
             parts.validation(report)
+        if "breaker" in chosen:
+            parts.breaker(report)
         for part, measure in (
             ("wiring", parts.wiring),
             ("cache", parts.cache),

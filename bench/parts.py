@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from chassis.cache.readthrough import LeaseReadThrough
 from chassis.clock import SystemClock
 from chassis.context import Caller
 from chassis.module import Parts
+from chassis.resilience.breaker import BreakerOpen
+from chassis.resilience.breakers import Breakers
+from chassis.resilience.retry import Retries
 from chassis.store.port import Create, Fields, Key, Schema
 from chassis.store.sqlite import SqliteStore
 from chassis.telemetry.metrics import Metrics
@@ -56,6 +60,35 @@ def configuration(report: Report) -> None:
     environ = dict(os.environ) | {"BAS_DEVICES_PORT": "1", "BAS_REDIS_OP_TIMEOUT": "12ms", "BAS_LOG_LEVEL": "debug"}
     half, most = _times(lambda: config.load(environ), 1000)
     report.below("configuration load, p99", most * 1e3, 1.0, note=f"p50 {half * 1e3:.3f} ms")
+
+
+def breaker(report: Report) -> None:
+    """What a call pays for its breaker while that is closed, open, and for the retry budget."""
+    clock = SystemClock()
+    made = Breakers(config.Breaker(), clock, Metrics())("bench")
+    retries = Retries(config.Retry(), clock, lambda: 0.5)
+
+    def closed_one() -> None:
+        for _ in range(1000):
+            made.admit()(True)
+
+    def open_one() -> None:
+        for _ in range(1000):
+            with suppress(BreakerOpen):
+                made.admit()
+
+    def budget() -> None:
+        for _ in range(1000):
+            retries.called(clock.monotonic())
+
+    half, _ = _times(closed_one, 50)
+    report.below("breaker, closed, a call", half * 1e3, 3.0, unit="us")
+    half, _ = _times(budget, 50)
+    report.tells("retry budget, a call", half * 1e3, "us")
+    for _ in range(config.Breaker().failures):
+        made.admit()(False)
+    half, _ = _times(open_one, 50)
+    report.tells("breaker, open, a refusal", half * 1e3, "us")
 
 
 async def wiring(report: Report, folder: Path) -> None:
