@@ -9,7 +9,13 @@ import grpc
 
 from bas.audit.v2.audit_pb2 import Entry
 from bas.audit.v2.audit_service_pb2 import ExportedEntry, ExportEntriesRequest, ExportEntriesResponse
-from bas.events.v2.events_service_pb2 import Heartbeat, SubscribeEventsRequest, SubscribeEventsResponse
+from bas.events.v2.events_service_pb2 import (
+    Heartbeat,
+    PublishEventsRequest,
+    PublishEventsResponse,
+    SubscribeEventsRequest,
+    SubscribeEventsResponse,
+)
 from chassis.errors import ApiError
 from chassis.interceptors.status import STATUS_CODES, trailers_of
 from tests.support.eventually import eventually
@@ -74,8 +80,16 @@ class FakeStreams:
         finally:
             self.active -= 1
 
+    async def _publish(self, request: Any, context: Any) -> PublishEventsResponse:
+        del context
+        self.requests.append(request)
+        return PublishEventsResponse(cursor="c1")
+
     async def start(self) -> None:
         self._server = grpc.aio.server()
+        publish = grpc.unary_unary_rpc_method_handler(self._publish, PublishEventsRequest.FromString, _serialized)
+        events = grpc.method_handlers_generic_handler("bas.events.v2.EventService", {"PublishEvents": publish})
+        self._server.add_generic_rpc_handlers((events,))
         for path, request in ((EXPORT, ExportEntriesRequest), (SUBSCRIBE, SubscribeEventsRequest)):
             _, service, method = path.split("/")
             handler = grpc.unary_stream_rpc_method_handler(self._stream, request.FromString, _serialized)
