@@ -43,7 +43,9 @@ _LONGEST: Final = 5.0
 """Seconds in which it must have taken all of it."""
 _CUT: Final = 5.0
 """Seconds in which a stream that was told to end must have ended, or it is cut off: its reader does not read."""
-_CUT_REVOKED: Final = 0.75
+_CUT_REVOKED: Final = 0.5
+_LOOK_TWICE: Final = 0.25
+"""Seconds until a second look at a reader that is too slow: if this process had no time, the first finds all of them so."""
 _AGAIN: Final = 1.0
 _SOON: Final = 0.2
 _AWAY: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED})
@@ -95,6 +97,7 @@ class Subscription:
         self._moved = False
         self._cut: float | None = None
         self._is_cut = False
+        self._looked = False
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """The serialized SubscribeEventsResponses. Raises EVENTS_UNAVAILABLE, before the first, when the cursor asks for
@@ -160,7 +163,7 @@ class Subscription:
             self._warn(END_REASON_SESSION_REVOKED, 0.0)
             self.end(END_REASON_SESSION_REVOKED, 0.0, _CUT_REVOKED)
 
-    def end(self, reason: EndReason.ValueType, retry_after: float, cut: float = _CUT) -> None:
+    def end(self, reason: EndReason.ValueType, retry_after: float, cut: float | None = None) -> None:
         """Let it end with that as its last message; what waits is dropped, and comes after the cursor it tells."""
         if self._end is not None:
             return
@@ -168,12 +171,16 @@ class Subscription:
         self._end = frames.end(reason, self._cursor(position), retry_after)
         self._stop_listening()
         self._backlog.clear()
-        self._cut = self._streams.clock.monotonic() + cut
+        self._cut = self._streams.clock.monotonic() + (_CUT if cut is None else cut)
+        self._looked = False
         self._streams.wheel.arm(self, self._cut)
         self._wake.set()
 
     def on_time(self, now: float) -> float | None:
         if self._cut is not None and now >= self._cut:
+            if not self._looked:
+                self._looked = True
+                return now + _LOOK_TWICE
             if self._task is not None and not self._is_cut:
                 self._is_cut = True
                 self._task.cancel()
@@ -181,6 +188,9 @@ class Subscription:
         if self._end is None:
             self._judge_credential(now)
             if self._full_since is not None and now >= self._full_since + self._patience():
+                if not self._looked:
+                    self._looked = True
+                    return now + _LOOK_TWICE
                 self._streams.metrics.slow()
                 self.end(END_REASON_SLOW_CONSUMER, self._streams.random() * _RETURN)
         if now >= self._spoke + self._streams.heartbeat and not self._beat:
@@ -258,7 +268,7 @@ class Subscription:
     def _fall_behind(self) -> None:
         """The backlog is full. Further events stay where they are; the reader has a while to take what waits."""
         self._stop_listening()
-        self._full_since, self._moved = self._streams.clock.monotonic(), False
+        self._full_since, self._moved, self._looked = self._streams.clock.monotonic(), False, False
         self._streams.wheel.arm(self, self._full_since + _PATIENCE)
 
     def _patience(self) -> float:

@@ -117,7 +117,7 @@ async def serving(url: str, *, make: Callable[..., ServiceModule] = build, **set
     with TemporaryDirectory() as folder:
         held = keys.load_or_create(Path(folder) / "keys.json", os.urandom)
     events = Events(**{"log_timeout": Seconds(10), "shards": 2, **settings})
-    config = replace(Config(), events=events, redis=patience.cache_at(url), grpc=Grpc(drain=Seconds(10)))
+    config = replace(Config(), events=events, redis=patience.cache_at(url), grpc=Grpc(drain=Seconds(60)))
     parts = Parts(clock, None, MemoryCache(clock), Metrics(), os.urandom, secret)  # type: ignore[arg-type]
     module = make(config, parts)
     gate = Gate(Verifier(held, Auth(), clock), clock, Deadline(), os.urandom)
