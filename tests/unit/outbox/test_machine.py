@@ -13,7 +13,7 @@ from chassis.outbox.relay import Relay
 from chassis.store.port import Delete
 from tests.unit.outbox.machine import Machine
 
-_FULL = settings(max_examples=25, stateful_step_count=25)
+_FULL = settings(max_examples=15, stateful_step_count=25)
 _FIRST = settings(max_examples=100, stateful_step_count=25, phases=[Phase.generate])
 """Until the first failure, however long its history."""
 
