@@ -6,6 +6,7 @@ for it, and once more until then while nobody can tell; nothing is sent on the s
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -27,6 +28,8 @@ _LEAD: Final = 20.0
 _SECONDS: Final = 2.0
 _AGAIN: Final = 3.0
 _AT_ONCE: Final = 32
+_REMEMBERED: Final = 10_000
+"""Ended sessions that are remembered, for connections that were let in just before."""
 
 
 class Ends(Protocol):
@@ -45,13 +48,18 @@ class Authority:
         self._due: dict[int, set[Connection]] = {}
         self._when: dict[Connection, int] = {}
         self._sessions: dict[tuple[str, str], set[Connection]] = {}
+        self._over: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._asking: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._looked = int(clock.now().timestamp())
 
     def watch(self, connection: Connection) -> None:
-        """From now until `forget`."""
+        """From now until `forget`. It may end at once."""
         if connection.session is not None:
+            reason = self._over.get(connection.session)
+            if reason is not None:  # between the check of the credential and now
+                self._end(connection, reason, warn=True)
+                return
             self._sessions.setdefault(connection.session, set()).add(connection)
         self._plan(connection)
 
@@ -90,7 +98,11 @@ class Authority:
         reason = reasons.get(event.type)
         if reason is None or event.source != SESSION_SOURCE or not event.subject.startswith(_SUBJECT):
             return
-        for connection in tuple(self._sessions.get((tenant, event.subject.removeprefix(_SUBJECT)), ())):
+        session = tenant, event.subject.removeprefix(_SUBJECT)
+        self._over[session] = reason
+        if len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
+        for connection in tuple(self._sessions.get(session, ())):
             self._end(connection, reason, warn=True)
 
     async def close(self) -> None:

@@ -29,14 +29,9 @@ _HEAD: Final[Headers] = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-_LATER: Final = (
-    Code.UNAVAILABLE,
-    Code.DEADLINE_EXCEEDED,
-    Code.RESOURCE_EXHAUSTED,
-    Code.ABORTED,
-    Code.INTERNAL,
-)
-"""What may be better the next time: a browser that is told so by a status never comes back."""
+_FINAL: Final = (Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED)
+"""What the client asked for and is not to be had. All else is no fault of its, and a browser that is told by a status never
+comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class EventStreams:
             self._refuse(opening, asked.cursor)
             return
         except ApiError as error:
-            if error.code not in _LATER:
+            if error.code in _FINAL:
                 raise
             self._refuse(opening, asked.cursor)
             return

@@ -32,6 +32,8 @@ from gateway.upstream import UnaryCall
 _LOG: Final = logging.getLogger("bas.gateway.sse")
 _LINGER: Final = 10.0
 """Seconds for which a stream is followed that nobody listens to: those who reconnect find its ring."""
+_SILENCE: Final = 60.0
+"""Seconds without a message, when one is due every 20 at least, after which a stream is opened anew."""
 _LAST_WORD: Final = 5.0
 """Seconds for a client to take what it was sent last."""
 _TICK: Final = 0.5
@@ -146,9 +148,9 @@ class Hub:
         self._streams[connection] = stream
         self._tenants[stream.tenant] += 1
         self._measures.connections.inc()
-        self._authority.watch(connection)
         if connection.session is not None:
             self._watch_sessions(stream.tenant)
+        self._authority.watch(connection)
 
     async def serve(self, connection: Connection, stream: Stream, start: Start) -> None:
         """Bring a connection that has entered up to what happens now; returns when it has got there, or has ended."""
@@ -313,23 +315,28 @@ class Hub:
 
     async def _run(self) -> None:
         slot = 0
-        silence = self._config.stream_heartbeat - SLOTS * self._tick
         while True:
             await self._clock.sleep(self._tick)
             slot = (slot + 1) % SLOTS
-            now = self._clock.monotonic()
-            for followed in tuple(self._followed.values()):
-                followed.stream.beat(slot, silence)
-                self._tend(followed, now)
-            for connection in self._catching_up:
-                if connection.slot == slot and not connection.ended and connection.waiting() == 0:
-                    connection.write(COMMENT)
-            for tenant in [each for each in self._watched if (each, _SESSIONS) not in self._followed]:
-                self._listen_to_sessions(tenant)
-                self._authority.heard(tenant, None)
-            self._authority.tick()
-            while self._closing and (self._closing[0][0] <= now or gone(self._closing[0][1])):
-                self._closing.popleft()[1].abort()
+            try:
+                self._turn(slot, self._clock.monotonic())
+            except Exception:  # noqa: BLE001 - the outermost layer: one connection's trouble is not to stop the clock of all
+                _LOG.exception("a turn of the event streams' clock failed")
+
+    def _turn(self, slot: int, now: float) -> None:
+        silence = self._config.stream_heartbeat - SLOTS * self._tick
+        for followed in tuple(self._followed.values()):
+            followed.stream.beat(slot, silence)
+            self._tend(followed, now)
+        for connection in self._catching_up:
+            if connection.slot == slot and not connection.transport.closing and connection.waiting() == 0:
+                connection.write(COMMENT)
+        for tenant in [each for each in self._watched if (each, _SESSIONS) not in self._followed]:
+            self._listen_to_sessions(tenant)
+            self._authority.heard(tenant, None)
+        self._authority.tick()
+        while self._closing and (self._closing[0][0] <= now or gone(self._closing[0][1])):
+            self._closing.popleft()[1].abort()
 
     def _tend(self, followed: _Followed, now: float) -> None:
         stream = followed.stream
@@ -339,6 +346,9 @@ class Hub:
             self._ending.add(followed.task)
             followed.task.add_done_callback(self._ending.discard)
             followed.task.cancel()
+        elif now - stream.heard >= _SILENCE:
+            stream.heard = now
+            followed.source.reopen()
         elif now >= followed.renew_at:
             followed.renew_at = self._renewal()
             followed.source.reopen()

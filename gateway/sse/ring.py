@@ -6,8 +6,8 @@ from typing import Final
 from chassis.api.cursors import Position
 from gateway.sse.frames import Frame
 
-MOST: Final = 4096
-MOST_BYTES: Final = 1024 * 1024
+MOST: Final = 1024
+MOST_BYTES: Final = 256 * 1024
 _OVERHEAD: Final = 200
 """Bytes that a frame costs beside its text, about."""
 

@@ -43,6 +43,7 @@ class Stream:
         self.ring = Ring()
         self.listeners: list[Listener] = []
         self.users = 0
+        self.heard = clock.monotonic()
         self._members: tuple[set[Connection], ...] = tuple(set() for _ in range(SLOTS))
         self._behind: set[Connection] = set()
         self._buffer = buffer
@@ -61,6 +62,7 @@ class Stream:
 
     def take(self, message: SubscribeEventsResponse) -> StreamEnd | None:
         """One message from upstream; the end, when it is that."""
+        self.heard = self._clock.monotonic()
         kind = message.WhichOneof("message")
         if kind == "event":
             self._event(message.event)
@@ -124,13 +126,15 @@ class Stream:
             self.flush()
             data = COMMENT if self.cursor in ("", self._told) else COMMENT[:-1] + text(id=self.cursor)
             for connection in tuple(members):
-                if connection.waiting() <= self._buffer:
+                if not connection.transport.closing and connection.waiting() <= self._buffer:
                     connection.write(data)
         self.release()
 
     def release(self) -> None:
         """Give those who were behind, and are no more, what was kept for them."""
         for connection in tuple(self._behind):
+            if connection.transport.closing:
+                continue
             if connection.conflation is not None and connection.waiting() <= self._buffer // 2:
                 kept = connection.conflation
                 connection.conflation = None
@@ -162,6 +166,8 @@ class Stream:
             return
         if self.position is None:
             self._begin(frame)
+            for listener in self.listeners:
+                listener(None)  # what was before nobody heard
         elif self._reset or frame.position.epoch != self.position.epoch:
             self._lost(frame)
         elif frame.position.sequence > self.position.sequence:
@@ -216,10 +222,13 @@ class Stream:
         for members in self._members:
             count += len(members)
             for connection in members:
-                if connection.waiting() > limit:
-                    slow.append(connection)
-                else:
-                    connection.write(data)
+                try:
+                    if connection.waiting() > limit:
+                        slow.append(connection)
+                    else:
+                        connection.write(data)
+                except RuntimeError:  # closed within this turn: its end is on the way
+                    connection.transport.abort()
         for connection in self._behind:
             if connection.conflation is not None:
                 connection.conflation.add(frames)

@@ -354,6 +354,33 @@ async def test_a_revoked_session_ends_its_stream_at_once(listening: Listening, w
     assert listening.hub.followed == 0
 
 
+async def test_a_session_revoked_while_it_was_let_in_ends_at_once(listening: Listening) -> None:
+    await Renewing(listening, "s2").join()
+    await listening.clock.advance(1)
+    listening.events.publish(type_="session.revoked", subject="sessions/s1", source="/bas/sessions")
+    await listening.clock.advance(0)
+    late = await Renewing(listening, "s1").join()
+    assert late.names() == ["warning", "end"]
+    assert len(listening.hub) == 1
+
+
+async def test_a_session_is_asked_about_once_its_events_are_followed(listening: Listening) -> None:
+    session = Renewing(listening)
+    session.problem = unauthenticated("SESSION_INVALID", "Revoked before anybody listened.")
+    browser = await session.join()
+    await listening.clock.advance(1)
+    assert browser.names() == ["warning", "end"]
+
+
+async def test_an_upstream_that_went_silent_is_opened_anew(listening: Listening) -> None:
+    browser = await listening.join()
+    await listening.clock.advance(70)
+    assert listening.events.opened == 2
+    listening.events.publish()
+    await listening.clock.advance(0)
+    assert events_of(browser) == ["1"]
+
+
 async def test_sessions_are_asked_about_when_a_revocation_may_have_been_missed(listening: Listening) -> None:
     session = Renewing(listening)
     browser = await session.join()

@@ -47,6 +47,6 @@ def test_chunks_and_line_ends_make_no_difference(
         stream += line + (b"\r" if merges else end)
     parser = Parser()
     at = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    for begin, end in pairwise(at):
-        parser.feed(stream[begin:end])
+    for begin, until in pairwise(at):
+        parser.feed(stream[begin:until])
     assert (parser.events, parser.retry, parser.comments) == (plain.events, plain.retry, plain.comments)
