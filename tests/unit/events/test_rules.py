@@ -1,7 +1,7 @@
 """The pure parts of the log: records, identities, filters, limits, lineages."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bas.events.v2.events_pb2 import CloudEvent, LoggedEvent
@@ -31,6 +31,7 @@ EVENTS = st.builds(
 NOW = FakeClock().now()
 
 
+@settings(max_examples=40)
 @given(event=EVENTS, tenant=TEXT, sequence=st.integers(0, 2**53))
 def test_a_record_becomes_the_event_again(event: CloudEvent, tenant: str, sequence: int) -> None:
     before = CloudEvent.FromString(event.SerializeToString())
@@ -61,6 +62,7 @@ def test_identities_differ_as_source_and_id_do(one: tuple[str, str], other: tupl
 NAMES = st.text("ab.", min_size=1, max_size=4)
 
 
+@settings(max_examples=50)
 @given(exact=st.lists(NAMES, max_size=4), prefixes=st.lists(st.text("ab.", max_size=3), max_size=4), name=NAMES)
 def test_a_filter_passes_what_any_of_its_types_does(exact: list[str], prefixes: list[str], name: str) -> None:
     made = compile_filter([*exact, *(prefix + "*" for prefix in prefixes)])
