@@ -13,6 +13,7 @@ from bas.devices.v2 import devices_pb2
 from tests.integration.gateway.conftest import TOKEN, Running, exchange, serve
 from tests.integration.gateway.fake_devices import FakeDevices
 from tests.support import patience
+from tests.support.eventually import eventually
 
 METHODS = st.sampled_from(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "PURGE", "get", "G\x00T"])
 SEGMENT = st.sampled_from(
@@ -85,7 +86,15 @@ def test_no_request_is_a_server_error() -> None:
             if b"application/problem+json" in head and method != "HEAD":
                 assert json.loads(text)["status"] == status
 
+        async def reached() -> (
+            bool
+        ):  # the first look for the service ends while this loop stands still between examples
+            return (
+                b" 503 " not in (await exchange(running.server.port, raw("GET", "/api/v2/devices/d1", [], None)))[:20]
+            )
+
         try:
+            runner.run(eventually(reached, "the service is reached"))
             ask()
         finally:
             runner.run(context.__aexit__(None, None, None))
