@@ -24,7 +24,7 @@ from tests.support.event_log import MemoryEventLog
 from tests.unit.events.rig import CURSORS, Rig, caller, event, rig, settle, wanting
 
 TENANT = "acme"
-SCENARIOS = 150
+SCENARIOS = 100
 
 
 class Unhurried:
