@@ -34,7 +34,8 @@ class Component(Protocol):
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run `main` on the fastest event loop there is."""
+    """Run `main` on the fastest event loop there is, with as many open files as the system lets a process have."""
+    _raise_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
@@ -158,6 +159,15 @@ async def _quietly(close: Callable[[], Awaitable[None]], what: str, within: floa
             await close()
     except Exception as failure:  # noqa: BLE001 - whatever it was, the rest must be closed, too
         structlog.get_logger("bas.runtime").error("not stopped cleanly", what=what, exc_info=failure)
+
+
+def _raise_open_files() -> None:
+    """Each connection is a file, and the usual soft limit of 1024 stands for programs that use select()."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not there on every system
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
