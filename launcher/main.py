@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "status": "launcher.status",
         "store": "launcher.store",
         "outbox": "launcher.outbox",
+        "events": "launcher.events",
     }
 )
 """Command → the module whose `command` it is."""
