@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for."""
 
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests.support.platform import any_platform, fresh_platform
 from tests.support.stores import firestore_settings, store_settings
@@ -16,6 +17,9 @@ __all__ = [
     "valkey_server",
 ]
 
+# Hypothesis tries the constants of our modules, those that happen to be imported: which are they depends on what else a
+# worker has run, and changes in the middle of a test. There is no setting for it.
+vars(providers)["is_local_module_file"] = lambda _path: False
 # The same examples on every run, and no limit on the time of one: the machine may be busy with other things.
 settings.register_profile("bas", deadline=None, derandomize=True)
 settings.load_profile("bas")

@@ -26,7 +26,18 @@ _INTEGERS = {
 }
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=6)
 _MASK_PATHS = st.lists(st.from_regex(r"[a-z]{1,4}(_[a-z]{1,3})?(\.[a-z]{1,3})?", fullmatch=True), max_size=3)
-_FLOATS = st.floats() | st.integers(-5, 5).map(float)
+_LARGEST = 3.4028234e38
+"""Short of the largest of single precision: its shortest text is a little more than it is, and the codec's library refuses
+that. No message of the API has a field of this precision."""
+
+
+def _plain(number: float) -> float:
+    """The one NaN that has a JSON form, for any of them."""
+    return math.nan if math.isnan(number) else number
+
+
+_FLOATS = st.floats().map(_plain) | st.integers(-5, 5).map(float)
+_SINGLES = st.floats(width=32).map(_plain).filter(lambda number: math.isinf(number) or not abs(number) > _LARGEST)
 
 
 @cache
@@ -56,7 +67,7 @@ def value(draw: st.DrawFn, field: FieldDescriptor, depth: int) -> Any:  # noqa: 
     if kind == FieldDescriptor.CPPTYPE_DOUBLE:
         return draw(_FLOATS)
     if kind == FieldDescriptor.CPPTYPE_FLOAT:
-        return draw(st.floats(width=32))
+        return draw(_SINGLES)
     if kind == FieldDescriptor.CPPTYPE_ENUM:
         assert field.enum_type is not None
         known = sorted(field.enum_type.values_by_number)
