@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from bench import devices, identity, parts
+from bench.events import events
 from bench.platform import platform
 from bench.report import Report
 from bench.startup import startup
@@ -24,6 +25,7 @@ PARTS = (
     "store",
     "firestore",
     "startup",
+    "events",
     "grpc",
     "rest",
     "writes",
@@ -36,12 +38,13 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
     report = Report()
     with tempfile.TemporaryDirectory(prefix="bas-bench-") as name:
         folder = Path(name)
-        if "configuration" in chosen:
-            parts.configuration(report)
-        if "validation" in chosen:
-            parts.validation(report)
-        if "breaker" in chosen:
-            parts.breaker(report)
+        for part, tell in (
+            ("configuration", parts.configuration),
+            ("validation", parts.validation),
+            ("breaker", parts.breaker),
+        ):
+            if part in chosen:
+                tell(report)
         for part, measure in (
             ("wiring", parts.wiring),
             ("cache", parts.cache),
@@ -54,6 +57,8 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
             from bench.firestore import firestore  # noqa: PLC0415 - the client library takes a second to import
 
             await firestore(report, folder, quick=quick)
+        if "events" in chosen:
+            await events(report, folder, quick=quick)
         doors = {
             "grpc": devices.grpc_reads,
             "rest": devices.rest_reads,

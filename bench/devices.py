@@ -1,6 +1,6 @@
 """Devices through the front doors: gRPC and REST, hits and misses, writes and lists, beside the two baselines."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -9,7 +9,7 @@ from bas.devices.v2 import devices_service_pb2 as rpc
 from bench import http
 from bench.load import Call, Result, closed, paced
 from bench.platform import GrpcCaller, HttpCaller, Platform
-from bench.processes import Server
+from bench.processes import Observed
 from bench.report import Report
 
 _SERVICE = "/bas.devices.v2.DeviceService/"
@@ -40,7 +40,7 @@ def get_request(device_id: str) -> bytes:
     return rpc.GetDeviceRequest(device_id=device_id).SerializeToString()
 
 
-async def measured(run: Awaitable[Result], report: Report | None, name: str, servers: tuple[Server, ...]) -> Result:
+async def measured(run: Awaitable[Result], report: Report | None, name: str, servers: Sequence[Observed]) -> Result:
     """Run a load and report it with the CPU that each server used meanwhile."""
     before = {server.name: server.cpu() for server in servers}
     result = await run
@@ -219,7 +219,7 @@ async def writes_and_lists(place: Platform, report: Report, budget: Budget) -> N
 
 
 async def half(
-    report: Report, name: str, call: Call, most: float, limit: float | None, budget: Budget, servers: tuple[Server, ...]
+    report: Report, name: str, call: Call, most: float, limit: float | None, budget: Budget, servers: Sequence[Observed]
 ) -> None:
     """The p99 (ms) at half of the most that went through; `limit` None where the mission sets none."""
     title = f"{name}, half of the most ({most / 2:.0f}/s)"

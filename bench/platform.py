@@ -84,7 +84,7 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
             echo_port=ports[3],
             baseline_port=ports[4],
             # The keys are there once the servers are.
-            token=_token(env),
+            token=issue(env, TENANT),
             folder=folder,
             cache_url=valkey.url,
             **servers,
@@ -95,8 +95,9 @@ async def platform(folder: Path, echo_size: int) -> AsyncIterator[Platform]:
         await valkey.stop()
 
 
-def _token(env: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "launcher.main", "token", "--tenant", TENANT, "--ttl", "12h"]
+def issue(env: dict[str, str], tenant: str) -> str:
+    """A token of a tenant, by the keys that the environment names, for all that the benchmark does."""
+    command = [sys.executable, "-m", "launcher.main", "token", "--tenant", tenant, "--ttl", "12h"]
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         command, env=env | path, check=True, capture_output=True, text=True, timeout=30

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,16 +22,32 @@ def free_port() -> int:
 
 
 @dataclass
-class Server:
-    """A started process; `cpu()` is its user and system time so far, in seconds."""
+class Observed:
+    """A process that somebody started. `cpu()` is its user and system time so far, in seconds; `resident()` the bytes of
+    memory that it has."""
 
     name: str
-    process: "subprocess.Popen[bytes]"
+    pid: int
 
     def cpu(self) -> float:
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
+        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
         values = stat.rsplit(")", 1)[1].split()
         return (int(values[11]) + int(values[12])) / _TICKS
+
+    def resident(self) -> int:
+        return int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+
+
+@dataclass
+class Server(Observed):
+    """One of ours."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def last_words(self) -> str:
+        """Of all who write to the same log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def stop(self) -> None:
         self.process.terminate()
@@ -47,10 +64,10 @@ def start(name: str, module: str, *args: str, env: Mapping[str, str], log: Path)
     environ |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "gen")]), **env}
     with log.open("ab") as output:
         process = subprocess.Popen([sys.executable, "-m", module, *args], env=environ, stdout=output, stderr=output)
-    return Server(name, process)
+    return Server(name, process.pid, process, log)
 
 
-async def listening(port: int, server: Server, within: float = 20.0) -> None:
+async def listening(port: int, server: Server, within: float = 40.0) -> None:
     """Return once `port` accepts connections. Raises RuntimeError when the process ended or time is up."""
     end = time.monotonic() + within
     while True:
@@ -58,7 +75,7 @@ async def listening(port: int, server: Server, within: float = 20.0) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             if server.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{server.name} does not listen on {port}: see its log") from None
+                raise RuntimeError(f"{server.name} does not listen on {port}: {server.last_words()}") from None
             await asyncio.sleep(0.05)
             continue
         writer.close()
