@@ -15,6 +15,9 @@ from typing import Final
 DOMAIN: Final = "bas"
 """`ErrorInfo.domain` of every error of this platform."""
 
+QUOTA: Final = "quota"
+"""Where the metadata of an error says whose quota is used up, for `QuotaFailure`."""
+
 _NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 
 

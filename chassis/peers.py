@@ -18,6 +18,8 @@ from chassis.resilience.breaker import Guard, no_breaker
 from chassis.resilience.lag import never_late
 from chassis.telemetry.metrics import Metrics
 
+SERVICE: Final = "service:"
+"""What the subject of a service begins with. No user's does: an id has no colon."""
 _TTL: Final = 60.0
 """Seconds for which a token is good. It is used for half of them: the other side has then verified it already."""
 _TOKENS: Final = 10_000
@@ -53,7 +55,7 @@ class ServicePeers:
         self._random = random
         self._guard = guard
         self._late = late
-        self._credentials = _Credentials(f"service:{own_name}", keys, config, clock)
+        self._credentials = _Credentials(f"{SERVICE}{own_name}", keys, config, clock)
         self._peers: dict[str, _ServicePeer] = {}
 
     def __call__(self, service: str) -> "_ServicePeer":

@@ -1,12 +1,12 @@
 """Errors as HTTP answers: `application/problem+json` (RFC 9457) and the headers that belong to them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Final
 
-from chassis.errors import ApiError, Code
+from chassis.errors import QUOTA, ApiError, Code
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -83,10 +83,26 @@ def problem(error: ApiError, request_id: str) -> tuple[int, Headers, bytes]:
         headers += error.headers
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
+        if QUOTA in error.metadata:
+            headers += _rate_limit(error.metadata, error.retry_after)
     if error.code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", _challenge(error.reason)))
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return status, headers, body.encode("utf-8", "replace")
+
+
+def _rate_limit(quota: Mapping[str, str], wait: float) -> Headers:
+    """What a tenant may ask for, and when there is something again (draft-ietf-httpapi-ratelimit-headers): whole requests
+    within whole seconds."""
+    try:
+        name, rate = quota[QUOTA], float(quota["rate"])
+        requests, seconds = (int(rate), 1) if rate >= 1 else (1, ceil(1 / rate))
+    except (KeyError, ValueError, ArithmeticError):
+        return []
+    return [
+        (b"ratelimit-policy", f'"{name}";q={requests};w={seconds}'.encode("latin-1", "replace")),
+        (b"ratelimit", f'"{name}";r=0;t={max(1, ceil(wait))}'.encode("latin-1", "replace")),
+    ]
 
 
 def _challenge(reason: str) -> bytes:

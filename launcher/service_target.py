@@ -12,11 +12,13 @@ from chassis.module import Parts
 from chassis.outbox.records import with_outbox
 from chassis.peers import ServicePeers
 from chassis.resilience.lag import LoopLag
+from chassis.resilience.shedding import Shedder
 from chassis.runtime import Services
 from chassis.server import GrpcServer
 from chassis.store.factory import open_store
 from chassis.store.guarded import StoreBreakerOpen
 from chassis.telemetry.exposition import Exposition
+from launcher.limits import TenantLimits
 from launcher.process import Process
 from launcher.side_effects import SideEffects
 from launcher.specs import spec_of
@@ -24,7 +26,8 @@ from launcher.targets import address_of, endpoint, metrics_port
 
 
 class ServiceTarget:
-    """A component. `start` raises ApiError when the store cannot be opened and ConfigError for a port that is taken."""
+    """A component. `start` raises ApiError when the store cannot be opened and ConfigError for a port that is taken
+    or limits that are not accepted."""
 
     def __init__(self, process: Process, name: str) -> None:
         self.name = name
@@ -51,7 +54,8 @@ class ServiceTarget:
         await exposition.start()
         started.push_async_callback(exposition.stop)
 
-        lag = LoopLag()
+        shedder = Shedder(config.shed, config.grpc.max_concurrent, process.metrics, random.random)
+        lag = LoopLag(shedder.sample)
         lag.start()
         started.callback(lag.stop)
         spec = spec_of(self.name)
@@ -69,6 +73,8 @@ class ServiceTarget:
         guard = process.breakers("cache", CacheBreakerOpen)
         cache = open_cache(config.redis, process.metrics, guard=guard, clock=process.clock)
         started.push_async_callback(cache.close)
+        limits = TenantLimits(process, cache)
+        started.push_async_callback(limits.limiter.close)
 
         peers = ServicePeers(
             self.name,
@@ -98,9 +104,17 @@ class ServiceTarget:
                 guard=process.breakers,
             ),
         )
-        module = side_effects.with_relay(module, peers)
+        module = limits.with_watch(side_effects.with_relay(module, peers))
         verbose = config.log.level == "debug"
-        gate = Gate(process.verifier(), process.clock, config.deadline, process.random_bytes, log_calls=verbose)
+        gate = Gate(
+            process.verifier(),
+            process.clock,
+            config.deadline,
+            process.random_bytes,
+            log_calls=verbose,
+            limiter=limits.limiter,
+            shedder=shedder,
+        )
         chain = ServerChain(gate, process.metrics, compile_validator)
         server = GrpcServer(
             [module], chain, config.grpc, host=section.host, port=section.port, setting=f"{setting}_PORT"

@@ -1,9 +1,10 @@
-"""What happens to a call before its request is looked at: request id, deadline, authentication, in this order."""
+"""What happens to a call before its request is looked at: request id, deadline, authentication, rate limit, in this
+order."""
 
 import asyncio
 import re
 from asyncio import Task, TimerHandle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,11 +18,15 @@ from chassis.config import Deadline
 from chassis.context import Caller
 from chassis.errors import deadline_exceeded, permission_denied
 from chassis.interceptors.status import REQUEST_ID_KEY
+from chassis.peers import SERVICE
 from chassis.policies import Credential, Policy
+from chassis.resilience.limits.limiter import Limiter
 from chassis.resilience.retry import ATTEMPT_KEY
+from chassis.resilience.shedding import Shedder
 
 ServerContext = grpc.aio.ServicerContext[Any, Any]
 _sane: Final = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+_version: Final = re.compile(r"\.(v[0-9]+)\.[A-Za-z]+/", re.ASCII).search
 
 
 class Progress:
@@ -62,20 +67,28 @@ class Gate:
     random_bytes: Callable[[int], bytes]
     log_calls: bool = False
     """Whether every call is a debug line, not only the slow and the broken ones."""
+    limiter: Limiter | None = None
+    """None where tenants have no limits."""
+    shedder: Shedder | None = None
+    """None where nothing is refused under overload."""
 
 
-Admit = Callable[[ServerContext, Progress], None]
+Admit = Callable[[ServerContext, Progress], "Awaitable[None] | None"]
 
 
 def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
     """The admission of one method: fills in the progress and makes the call the current one. The function that is
-    returned raises DEADLINE_EXCEEDED, UNAUTHENTICATED or PERMISSION_DENIED."""
+    returned raises DEADLINE_EXCEEDED, UNAUTHENTICATED, PERMISSION_DENIED or RATE_LIMITED; what it may return is to be
+    awaited, and raises the last of these."""
     monotonic, random_bytes = gate.clock.monotonic, gate.random_bytes
     authenticate = _authentication(gate.verifier, policy)
     allowed = _allowance(policy.stretched(gate.deadline.stretch), None if streams else float(gate.deadline.default))
     least_margin = float(gate.deadline.margin)
+    named = _version(path)
+    # What needs no scope (health, reflection) is no request of a tenant's.
+    limit = gate.limiter.of(named[1] if named else "") if gate.limiter is not None and policy.scope else None
 
-    def admit(rpc: ServerContext, progress: Progress) -> None:
+    def admit(rpc: ServerContext, progress: Progress) -> Awaitable[None] | None:
         authorization: str | bytes = ""
         request_id: str | bytes = ""
         repeated = False
@@ -92,16 +105,28 @@ def admission(gate: Gate, path: str, policy: Policy, *, streams: bool) -> Admit:
             # An error tells it. A success does not: on each call it would be a trailer that no compression helps.
             request_id = progress.request_id = random_bytes(16).hex()
         left = allowed(rpc.time_remaining())
+        now = monotonic()
         deadline = None
         if left is not None:
             if left <= 0:
                 raise deadline_exceeded()
             progress.expire_after(left)
-            deadline = monotonic() + left - max(least_margin, left * 0.05)  # margin(), without the call
+            deadline = now + left - max(least_margin, left * 0.05)  # margin(), without the call
         caller = authenticate(authorization)
         context.enter(context.Call(path, request_id, deadline, caller, repeated))
+        # A call of one service to another follows from one that has been counted, or delivers what is committed.
+        if limit is None or caller is None or caller.subject.startswith(SERVICE):
+            return None
+        return limit(caller.tenant, now)
 
     return admit
+
+
+def identify(rpc: ServerContext, progress: Progress) -> None:
+    """The request id alone, for a call that goes no further."""
+    for key, value in rpc.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _sane(value):
+            progress.request_id = value
 
 
 def _allowance(policy: Policy, fallback: float | None) -> Callable[[float | None], float | None]:

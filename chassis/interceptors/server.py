@@ -12,13 +12,17 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from chassis.errors import ApiError, Code
-from chassis.interceptors.admission import Gate, Progress, ServerContext, admission
+from chassis.interceptors.admission import Gate, Progress, ServerContext, admission, identify
 from chassis.interceptors.metrics import MethodMetrics, kind_of
 from chassis.interceptors.recovery import Recovery
 from chassis.policies import Policy
+from chassis.resilience.shedding import never_shed
 from chassis.telemetry.metrics import Metrics
 
-ORDER: Final = ("recovery", "request_id", "metrics", "error_mapping", "deadline", "authentication", "validation")
+ORDER: Final = (
+    "recovery", "request_id", "metrics", "error_mapping", "load_shedding", "deadline", "authentication", "rate_limit",
+    "validation",
+)  # fmt: skip
 """The layers, outermost first."""
 
 Validate = Callable[[Message], None]
@@ -63,19 +67,34 @@ class ServerChain:
 class _Steps:
     """The layers of one method, for the four shapes to call."""
 
-    __slots__ = ("admit", "clock", "fail", "finish", "metrics", "parse")
+    __slots__ = ("admit", "clock", "fail", "finish", "lane", "load", "metrics", "parse")
 
     def __init__(self, gate: Gate, metrics: Metrics, method: Method, validate: Validate) -> None:
         streams = method.client_streaming or method.server_streaming
         kind = kind_of(client_streaming=method.client_streaming, server_streaming=method.server_streaming)
         self.metrics = MethodMetrics(metrics, "server", method.path, kind)
         self.clock = gate.clock.monotonic
+        self.load = gate.shedder or never_shed()
+        self.lane = self.load.lane(method.policy, streams=streams)
         self.admit = admission(gate, method.path, method.policy, streams=streams)
         expected = None if streams else method.policy.default_deadline
         recovery = Recovery(method.path, expected, gate.clock.monotonic, verbose=gate.log_calls)
         self.fail = recovery.fail
         self.parse = _parser(method.request, validate)
         self.finish = _finisher(self.metrics, recovery, self.clock)
+
+    async def enter(self, rpc: ServerContext, progress: Progress) -> None:
+        """Let a stream in. It takes no room."""
+        if self.lane.most < 0:
+            raise self.shed(rpc, progress)
+        counted = self.admit(rpc, progress)
+        if counted is not None:
+            await counted
+
+    def shed(self, rpc: ServerContext, progress: Progress) -> ApiError:
+        """The refusal of a call for which there is no room."""
+        identify(rpc, progress)
+        return self.load.refuse(self.lane)
 
     def requests_of(self, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         return _Requests(incoming, self.parse)
@@ -134,13 +153,19 @@ def _finisher(
 def _unary(method: Method, steps: _Steps) -> Callable[[bytes, ServerContext], Awaitable[bytes | None]]:
     admit, parse, fail, finish = steps.admit, steps.parse, steps.fail, steps.finish
     handler, clock, started = method.handler, steps.clock, steps.metrics.started
+    load, lane = steps.load, steps.lane
 
     async def call(raw: bytes, rpc: ServerContext) -> bytes | None:
         begun = clock()
         started()
         progress = Progress()
+        load.in_progress += 1
         try:
-            admit(rpc, progress)
+            if load.in_progress > lane.most:
+                raise steps.shed(rpc, progress)  # noqa: TRY301 - the chain is one function
+            counted = admit(rpc, progress)
+            if counted is not None:
+                await counted
             answer = await handler(parse(raw))
             progress.check()
             return answer if answer.__class__ is bytes else answer.SerializeToString()
@@ -148,6 +173,7 @@ def _unary(method: Method, steps: _Steps) -> Callable[[bytes, ServerContext], Aw
             fail(rpc, progress, problem)
             return None
         finally:
+            load.in_progress -= 1
             finish(progress, begun)
 
     return call
@@ -156,7 +182,7 @@ def _unary(method: Method, steps: _Steps) -> Callable[[bytes, ServerContext], Aw
 def _client_stream(
     method: Method, steps: _Steps
 ) -> Callable[[AsyncIterator[bytes], ServerContext], Awaitable[bytes | None]]:
-    admit, fail, finish = steps.admit, steps.fail, steps.finish
+    fail, finish = steps.fail, steps.finish
     handler, clock, started = method.handler, steps.clock, steps.metrics.started
 
     async def call(incoming: AsyncIterator[bytes], rpc: ServerContext) -> bytes | None:
@@ -164,7 +190,7 @@ def _client_stream(
         started()
         progress = Progress()
         try:
-            admit(rpc, progress)
+            await steps.enter(rpc, progress)
             answer = await handler(steps.requests_of(incoming))
             progress.check()
             return answer if answer.__class__ is bytes else answer.SerializeToString()
@@ -198,7 +224,7 @@ async def _answer_stream(method: Method, steps: _Steps, rpc: ServerContext, requ
     steps.metrics.started()
     progress = Progress()
     try:
-        steps.admit(rpc, progress)
+        await steps.enter(rpc, progress)
         answers = method.handler(request())
         try:
             async for answer in answers:

@@ -1,7 +1,7 @@
 """The one mapping between `ApiError` and a gRPC status, in both directions.
 
 An error travels as code, message and a `google.rpc.Status` in `grpc-status-details-bin` (AIP-193) with ErrorInfo, and
-where there is something to say BadRequest, RetryInfo and RequestInfo; `grpc-retry-pushback-ms` (gRFC A6) says when to
+where there is something to say BadRequest, QuotaFailure, RetryInfo and RequestInfo; `grpc-retry-pushback-ms` (gRFC A6) says when to
 come back.
 """
 
@@ -14,10 +14,10 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from chassis.errors import BY_GRPC_NUMBER, DOMAIN, ApiError, Code, Violation
+from chassis.errors import BY_GRPC_NUMBER, DOMAIN, QUOTA, ApiError, Code, Violation
 from chassis.http2.grpc import Failure
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -59,6 +59,10 @@ def trailers_of(error: ApiError, request_id: str) -> Trailers:
         wait = Duration()
         wait.FromNanoseconds(int(error.retry_after * 1e9))
         details.append(RetryInfo(retry_delay=wait))
+    quota = error.metadata.get(QUOTA)
+    if quota is not None:
+        violation = QuotaFailure.Violation(subject=quota, description=message_of(error))
+        details.append(QuotaFailure(violations=[violation]))
     if error.violations:
         details.append(_bad_request(error.violations))
     if request_id:

@@ -1,6 +1,7 @@
 """Whether this process's own event loop has been late: then a missed deadline says nothing of who was waited for."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 EVERY: Final = 0.05
@@ -11,9 +12,10 @@ LATE: Final = 0.05
 
 class LoopLag:
     """Samples the running loop from `start` to `stop`, by one timer. Times are the loop's, which are those of
-    `SystemClock.monotonic`."""
+    `SystemClock.monotonic`. `told` is called with each lag and when it was seen, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[float, float], None] = lambda _lag, _now: None) -> None:
+        self._told = told
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -42,6 +44,7 @@ class LoopLag:
         now = loop.time()
         if now - self._due > LATE:
             self._late_at = now
+        self._told(max(0.0, now - self._due), now)
         self._arm(loop)
 
 

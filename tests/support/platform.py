@@ -28,6 +28,8 @@ START_BOUND = 90.0
 STOP_BOUND = 60.0
 ANY_PORTS = {"BAS_GATEWAY_PORT": "0"} | {f"BAS_{service.upper()}_PORT": "0" for service in SERVICES}
 """Every port is any that is free."""
+UNLIMITED = {"BAS_LIMITS_RATE": "1000000", "BAS_LIMITS_BURST": "1000000", "BAS_SHED_ENABLED": "off"}
+"""Nobody is refused for asking a lot, or because the machine is busy: that has tests of its own."""
 
 
 class Platform:
@@ -37,7 +39,7 @@ class Platform:
         self.folder = folder
         self._own = f"-{secrets.token_hex(4)}"
         self.data = folder / "data"
-        self.settings = {"BAS_DATA_DIR": str(self.data), **ANY_PORTS, **patience.PLATFORM, **settings}
+        self.settings = {"BAS_DATA_DIR": str(self.data), **ANY_PORTS, **UNLIMITED, **patience.PLATFORM, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
 

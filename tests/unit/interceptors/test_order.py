@@ -4,7 +4,8 @@ from chassis.interceptors.server import ORDER
 
 def test_the_order_of_the_server_chain() -> None:
     assert ORDER == (
-        "recovery", "request_id", "metrics", "error_mapping", "deadline", "authentication", "validation",
+        "recovery", "request_id", "metrics", "error_mapping", "load_shedding", "deadline", "authentication",
+        "rate_limit", "validation",
     )  # fmt: skip
 
 
