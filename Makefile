@@ -7,7 +7,10 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-firestore lint gen bench chaos-sessions lock clean install
+SEED ?=
+CHAOS_SECONDS ?= 600
+
+.PHONY: help up test test-firestore lint gen bench chaos chaos-sessions lock clean install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +41,9 @@ gen: $(STAMPS)/dev ## rebuild gen/ from protos/
 
 bench: $(STAMPS)/dev ## measure every budget, beside the baselines
 	@$(BIN)/python -m bench
+
+chaos: $(STAMPS)/dev ## break the platform for ten minutes (CHAOS_SECONDS), and see that it keeps its promises; SEED repeats
+	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 chaos-sessions: $(STAMPS)/dev ## a million operations on sessions under faults: no promise broken
 	@$(BIN)/python -m tests.integration.sessions.long_run 1000000
