@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "status": "launcher.status",
         "store": "launcher.store",
         "outbox": "launcher.outbox",
+        "audit": "launcher.audit.commands",
         "events": "launcher.events",
     }
 )

@@ -207,7 +207,7 @@ class _Check:
                 Finding("duplicate", f"{name} stands here twice", self._line, entry.sequence, entry.entry_id)
             )
             return
-        told = f"{name} was inserted, renumbered or repeated: there was an entry {entry.sequence} before"
+        told = f"{name} was inserted, renumbered or repeated: another entry {entry.sequence} stands before it"
         self._report.add(Finding("inserted", told, self._line, entry.sequence, entry.entry_id))
 
     def _fill(self, gap: _Gap, sequence: int) -> None:
@@ -310,6 +310,15 @@ def _leaves(lines: Iterable[bytes]) -> Iterator[Any]:
             yield read(line.removesuffix(b"\n"))
         except BadLine as problem:
             yield problem
+
+
+def origin_in(line: bytes) -> str:
+    """The log that the first line of an export claims to be of; empty where it claims nothing. Nothing is verified."""
+    said = _checkpoint_of(line)
+    try:
+        return parse((said or {}).get("note", "")).origin
+    except (BadNote, TypeError, AttributeError):
+        return ""
 
 
 def _checkpoint_of(line: bytes) -> dict[str, Any] | None:
