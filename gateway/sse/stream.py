@@ -151,8 +151,13 @@ class Stream:
         if self.position is None:
             before = Position(position.epoch, position.sequence - 1)
             self._begin(Frame(before, "", "", b""))
-        elif self._reset or position.epoch != self.position.epoch:
+        elif self._reset:
             self._lost(frame)
+        elif position.epoch != self.position.epoch:
+            if position.sequence <= self.position.sequence:
+                self._lost(frame)
+            else:
+                self._continue(Frame(Position(position.epoch, position.sequence - 1), "", "", b""))
         elif position.sequence <= self.position.sequence:
             return  # had it
         self._queue(frame)
@@ -168,8 +173,13 @@ class Stream:
             self._begin(frame)
             for listener in self.listeners:
                 listener(None)  # what was before nobody heard
-        elif self._reset or frame.position.epoch != self.position.epoch:
+        elif self._reset:
             self._lost(frame)
+        elif frame.position.epoch != self.position.epoch:
+            if frame.position.sequence < self.position.sequence:
+                self._lost(frame)
+            else:
+                self._continue(frame)
         elif frame.position.sequence > self.position.sequence:
             self._advance(frame)
 
@@ -186,6 +196,12 @@ class Stream:
         self._measures.gaps.inc(len(self))
         for listener in self.listeners:
             listener(None)
+
+    def _continue(self, at: Frame) -> None:
+        """The server of the log was started again and nothing was lost: a new epoch goes on where the old one ended. Which
+        positions of the old one that is true for, the ring does not know; so it begins anew, and the log is asked."""
+        self.ring.restart(at)
+        self._advance(at, keep=False)
 
     def _lost(self, at: Frame) -> None:
         """Upstream is in another log than before and did not say so."""

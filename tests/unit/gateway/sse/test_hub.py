@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bas.events.v2.events_pb2 import LoggedEvent
 from bas.events.v2.events_service_pb2 import (
     END_REASON_OVERLOADED,
+    Heartbeat,
     StreamEnd,
     SubscribeEventsRequest,
+    SubscribeEventsResponse,
 )
 from chassis.api.cursors import Cursors, Position
 from chassis.context import Caller
@@ -138,6 +141,31 @@ async def test_a_gap_upstream_is_told_to_all(listening: Listening) -> None:
         assert events_of(browser) == ["gap", "1"]
         assert reason(browser.events[0]) == "GAP_REASON_EPOCH_CHANGED"
     assert listening.value("bas_gateway_stream_gaps_total") == 2
+
+
+async def test_an_epoch_that_goes_on_where_the_old_one_ended_is_no_gap(listening: Listening) -> None:
+    for _ in range(3):
+        listening.events.publish()
+    browser = await listening.join()
+    await listening.clock.advance(0)
+    (followed,) = listening.hub._followed.values()
+    here = followed.stream
+    assert here.position == Position("e1", 3)
+    there = LoggedEvent(cursor=listening.events.cursors.write("acme", Position("e2", 4)))
+    here.take(SubscribeEventsResponse(event=there))
+    assert here.ring.covers(Position("e2", 4))
+    assert not here.ring.covers(Position("e1", 3)), "whether that is a position of this log is not for the ring to say"
+    here.take(
+        SubscribeEventsResponse(heartbeat=Heartbeat(cursor=listening.events.cursors.write("acme", Position("e3", 4))))
+    )
+    assert here.position == Position("e3", 4)
+    await listening.clock.advance(0)
+    assert len(events_of(browser)) == 1
+    here.take(
+        SubscribeEventsResponse(heartbeat=Heartbeat(cursor=listening.events.cursors.write("acme", Position("e4", 2))))
+    )
+    await listening.clock.advance(0)
+    assert [each.name for each in browser.events][1:] == ["gap"]
 
 
 @pytest.mark.parametrize(
