@@ -330,7 +330,7 @@ def test_findings_are_bounded() -> None:
     assert "more" in "\n".join(report.lines("it"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(place=st.integers(min_value=0), bit=st.integers(0, 7))
 def test_no_bit_can_be_flipped_unseen(place: int, bit: int) -> None:
     whole = bytearray(b"\n".join(LINES) + b"\n")
