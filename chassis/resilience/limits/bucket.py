@@ -24,7 +24,7 @@ class Bucket:
 
     `tokens` are good until `until`; when they have fallen to `mark`, it is time to ask for more. Nothing more is to be had
     before `closed`. `spare` ran out unused and are to be given back. `full_at` is when the bucket would be full if this
-    process and its like had it for themselves; `alone` says that it was taken from without anybody being told.
+    process and its like had it for themselves; `alone` is how much was taken from it without anybody being told.
     """
 
     __slots__ = (
@@ -41,7 +41,7 @@ class Bucket:
         self.granted = 0
         self.spare = 0
         self.size = min(_FIRST, _most(policy))
-        self.alone = False
+        self.alone = 0
         self.asking = False
         self.waiting: deque[Waiter] | None = None
 
@@ -67,8 +67,11 @@ class Bucket:
         self.closed = until
         self.mark = _NO_MARK
 
-    def take_in(self, granted: int, share: int, now: float, until: float) -> None:
-        self.alone = False
+    def take_in(self, granted: int, told: int, share: int, now: float, until: float) -> None:
+        """`told` of what was taken alone have been told; what was taken since is paid now."""
+        paid = min(granted, self.alone - told)
+        self.alone -= told + paid
+        granted -= paid
         self._charge(granted, share, now)
         self.tokens += granted
         self.granted = self.tokens
@@ -87,7 +90,7 @@ class Bucket:
         if wait > _NOTHING:
             return wait
         self.full_at = at
-        self.alone = True
+        self.alone += 1
         return 0.0
 
     def _charge(self, tokens: int, share: int, now: float) -> None:

@@ -135,11 +135,11 @@ class Limiter:
         given back once, or never."""
         begun = self.now()
         gap = _MICRO / bucket.policy.rate
-        wanted, spare, bucket.spare = bucket.wanted(), bucket.spare, 0
+        wanted, told, spare, bucket.spare = bucket.wanted(), bucket.alone, bucket.spare, 0
         at = 0 if self._server_clock else round(begun * _MICRO)
         full, lacking = gap * bucket.policy.burst, bucket.lacking(begun) * _MICRO
         try:
-            args = (at, gap, full, wanted, spare, lacking, int(bucket.alone))
+            args = (at, gap, full, wanted, spare, lacking, int(told > 0))
             reply = await self.cache.run(GRANT, (key(tenant, version),), args)
         except (CacheUnavailable, RuntimeError) as problem:
             self._lost(problem)
@@ -149,7 +149,7 @@ class Limiter:
             self._is_away = False
             self._away.set(0)
         self._asked.labels("granted" if granted == wanted else "exhausted").inc()
-        bucket.take_in(granted, self.share, begun, begun + TTL)
+        bucket.take_in(granted, told, self.share, begun, begun + TTL)
         if wait:
             hold = min(_HOLD, gap * bucket.policy.burst / 2 / _MICRO)
             bucket.close(self.now() + max(wait / _MICRO, hold))

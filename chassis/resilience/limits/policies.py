@@ -4,7 +4,6 @@ In it, `[tenants.acme]` has `rate` (requests a second) and `burst` (that many at
 API, and `[tenants.acme.v2]` those of one version. What is left out is as in the table above, or as configured.
 """
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +64,8 @@ def parse(raw: bytes, default: Policy) -> Policies:
         if not 0 < len(tenant) <= _LONGEST or not isinstance(table, dict):
             raise ConfigError(f"tenants.{tenant} is not accepted: a table with rate and burst is")
         versions = {name: value for name, value in table.items() if isinstance(value, dict)}
-        own = found[tenant, ""] = _policy(f"tenants.{tenant}", table, default)
+        numbers = {name: value for name, value in table.items() if name not in versions}
+        own = found[tenant, ""] = _policy(f"tenants.{tenant}", numbers, default)
         for version, values in versions.items():
             if not (version[:1] == "v" and version[1:].isdecimal() and version.isascii()):
                 raise ConfigError(f"tenants.{tenant}.{version} is not accepted: a version such as v2 is")
@@ -73,13 +73,12 @@ def parse(raw: bytes, default: Policy) -> Policies:
     return Policies(default, found)
 
 
-def _policy(where: str, table: Mapping[str, Any], above: Policy) -> Policy:
-    numbers = {name: value for name, value in table.items() if not isinstance(value, dict)}
+def _policy(where: str, numbers: Mapping[str, Any], above: Policy) -> Policy:
     for name, value in numbers.items():
         row = SETTINGS.get(f"BAS_LIMITS_{name.upper()}") if name in ("rate", "burst") else None
         if row is None or row.bounds is None:
             raise ConfigError(f"{where}.{name} is not accepted: rate and burst are")
-        fits = type(value) in ((int, float) if name == "rate" else (int,)) and math.isfinite(value)
+        fits = type(value) in ((int, float) if name == "rate" else (int,))
         if not fits or not row.bounds.low <= value <= row.bounds.high:
             raise ConfigError(f"{where}.{name} = {value!r} is not accepted: {row.accepted()}")
     return Policy(float(numbers.get("rate", above.rate)), int(numbers.get("burst", above.burst)))

@@ -20,6 +20,8 @@ from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
 from chassis.interceptors.status import error_of
 from chassis.module import ServiceModule
+from chassis.resilience.limits.limiter import Limiter
+from chassis.resilience.shedding import Shedder
 from chassis.server import GrpcServer
 from chassis.telemetry.metrics import Metrics
 from tests.support import echo
@@ -42,8 +44,8 @@ class Running:
     keys: KeySet
     auth: Auth = field(default_factory=Auth)
 
-    def bearer(self, *scopes: str, tenant: str = "t1") -> tuple[tuple[str, str], ...]:
-        grant = Grant(tenant, "me", scopes or ("devices:write",))
+    def bearer(self, *scopes: str, tenant: str = "t1", subject: str = "me") -> tuple[tuple[str, str], ...]:
+        grant = Grant(tenant, subject, scopes or ("devices:write",))
         return (("authorization", "Bearer " + tokens.mint(self.keys, self.auth, grant, SystemClock().now())),)
 
     def unary(self, method: str = "Unary") -> Any:
@@ -93,9 +95,12 @@ def make_server(
     port: int = 0,
     clock: Clock | None = None,
     deadline: Deadline | None = None,
+    limiter: Limiter | None = None,
+    shedder: Shedder | None = None,
 ) -> GrpcServer:
     clock = clock or SystemClock()
-    gate = Gate(Verifier(held, Auth(), clock), clock, deadline or Deadline(), os.urandom)
+    verifier = Verifier(held, Auth(), clock)
+    gate = Gate(verifier, clock, deadline or Deadline(), os.urandom, limiter=limiter, shedder=shedder)
     chain = ServerChain(gate, metrics, lambda _descriptor: refuse_bad)
     module = ServiceModule("echo", echo.DESCRIPTOR, servicer)
     return GrpcServer([module], chain, config, host=host, port=port, setting="BAS_ECHO_PORT")

@@ -30,6 +30,25 @@ def test_text_that_utf8_cannot_carry_does_not_break_the_answer() -> None:
     assert json.loads(body)["detail"] == "no ?"
 
 
+@pytest.mark.parametrize(
+    ("rate", "policy"), [("100", "q=100;w=1"), ("2.5", "q=2;w=1"), ("0.1", "q=1;w=10"), ("1000000", "q=1000000;w=1")]
+)
+def test_a_tenant_that_asks_too_much_is_told_what_it_may(rate: str, policy: str) -> None:
+    quota = {"quota": "tenant", "rate": rate, "burst": "10", "version": "v2"}
+    error = ApiError(Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", "x", metadata=quota, retry_after=1.2)
+    status, headers, _ = problem(error, "r")
+    assert status == 429
+    assert (b"retry-after", b"2") in headers
+    assert (b"ratelimit-policy", f'"tenant";{policy}'.encode()) in headers
+    assert (b"ratelimit", b'"tenant";r=0;t=2') in headers
+
+
+@pytest.mark.parametrize("quota", [{"quota": "tenant"}, {"quota": "tenant", "rate": "much"}, {"quota": "t", "rate": "0"}])
+def test_a_quota_that_says_nothing_of_its_rate_has_no_such_headers(quota: dict[str, str]) -> None:
+    error = ApiError(Code.RESOURCE_EXHAUSTED, "X", "x", metadata=quota, retry_after=1)
+    assert not [name for name, _ in problem(error, "r")[1] if name.startswith(b"ratelimit")]
+
+
 def test_headers() -> None:
     assert (b"retry-after", b"1") in problem(unavailable("X", "x", retry_after=0.1), "r")[1]
     assert (b"www-authenticate", b"Bearer") in problem(unauthenticated("TOKEN_MISSING", "x"), "r")[1]

@@ -1,6 +1,6 @@
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure
 from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError, Metadata
 from hypothesis import given
@@ -65,3 +65,16 @@ def test_trailers_stay_below_what_peers_take() -> None:
     trailers = dict(trailers_of(error, "r" * 128))
     encoded = len(trailers[DETAILS_KEY]) * 4 / 3 + len(message_of(error).encode()) * 3
     assert encoded < 8 * 1024 + 1024
+
+
+def test_a_quota_that_is_used_up_is_named() -> None:
+    error = ApiError(Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", "Too much.", metadata={"quota": "tenant"}, retry_after=0.5)
+    error.pushback = -1.0
+    trailers = dict(trailers_of(error, "r"))
+    details = Status.FromString(bytes(trailers[DETAILS_KEY])).details  # type: ignore[arg-type]
+    found = QuotaFailure()
+    assert any(detail.Unpack(found) for detail in details)
+    assert [(each.subject, each.description) for each in found.violations] == [("tenant", "Too much.")]
+    # Told to callers, and not to be tried again by those on the way.
+    assert trailers["grpc-retry-pushback-ms"] == "-1"
+    assert error_of(failure(error)).retry_after == 0.5
