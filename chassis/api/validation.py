@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from bas.annotations.v2 import annotations_pb2 as annotations
 from chassis.api.formats import Lengths, text_check
+from chassis.api.json_values import SOUND, unless
 from chassis.errors import Violation, invalid_argument
 
 MAX_VIOLATIONS: Final = 20
@@ -68,6 +69,7 @@ class _Compiler:
     def __init__(self) -> None:
         # Descriptors of fields are Any here: `message_type` and `enum_type` are None or not by what was asked before.
         self._done: dict[str, _Check] = {}
+        self._in_json = False
 
     def request(self, descriptor: Any) -> _Check:
         """As `message`; of an update, which is a request with an `update_mask`, the resource has rules of its own."""
@@ -99,6 +101,16 @@ class _Compiler:
         return updated
 
     def message(self, descriptor: Any) -> _Check:
+        """The check of a message. One that holds JSON is looked at as a whole, and field by field where that finds it wrong."""
+        sound = None if self._in_json else SOUND.get(descriptor.full_name)
+        if sound is None:
+            return self._by_fields(descriptor)
+        self._in_json = True
+        check = self._by_fields(descriptor)
+        self._in_json = False
+        return unless(sound, check)
+
+    def _by_fields(self, descriptor: Any) -> _Check:
         name = descriptor.full_name
         if name in self._done:
             return self._done[name]
