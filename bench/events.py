@@ -124,7 +124,7 @@ class _NaivePublisher:
 
 async def events(report: Report, folder: Path, *, quick: bool) -> None:
     """All rows, over processes of its own."""
-    sizes = Sizes(1.0, 200, 1000) if quick else Sizes(3.0, 1000, 10_000)
+    sizes = Sizes(1.0, 200, 1000) if quick else Sizes(2.5, 1000, 10_000)
     report.at_most("gateway memory of the event streams, idle", footprint(), 2.0, "MB", "code and hub; median of 3")
     async with place(folder / "events") as where:
         # To these nothing happens for as long as everybody else is busy.
@@ -148,6 +148,7 @@ async def events(report: Report, folder: Path, *, quick: bool) -> None:
         note = f"per second of time: {ours.singles.rate / naive.singles.rate:.1f} x"
         report.tells("deliveries a CPU second, one a write, ours / naive", cpu, "x", note)
         report.at_most("memory of an idle connection, ours / naive", ours.idle / naive.idle, 0.5)
+        await _stalled(where, report)
         await side_effects(where, report, sizes.seconds)
 
 
@@ -201,7 +202,12 @@ async def _naive(where: Place, report: Report, sizes: Sizes) -> Flows:
         report.tells(f"memory of an idle connection, naive, {sizes.some:,}", idle / 1024, "KiB")
         bursts = await _saturated(report, publish, readers, sizes, "naive, as they come", (where.naive,))
         singles = await _saturated(report, publish, readers, sizes, "naive, one a write", (where.naive,), ahead=1)
-        _received(report, f"publish → received, naive, {sizes.some:,}", await _steady(publish, readers, sizes), None)
+        _received(
+            report,
+            f"publish → received, naive, {sizes.some:,}",
+            await _steady(publish, readers, sizes, sizes.some),
+            None,
+        )
     finally:
         await readers.stop()
         caller.close()
@@ -213,36 +219,47 @@ async def _streams(where: Place, report: Report, sizes: Sizes) -> Flows:
     caller = GrpcCaller(where.events_port, _PUBLISH, where.metadata, channels=1)
     publish = _Publisher(caller, "streams")
     readers = Readers(where.folder, where.gateway_port, STREAM, where.token)
-    stalled = Readers(where.folder, where.gateway_port, STREAM, where.token, 1)
     servers = (where.gateway, where.events, where.log)
     try:
         idle = await _connect(readers, where.gateway, sizes.some)
         report.tells(f"memory of an idle connection, {sizes.some:,}", idle / 1024, "KiB")
         bursts = await _saturated(report, publish, readers, sizes, "as they come", servers)
         singles = await _saturated(report, publish, readers, sizes, "one a write", servers, ahead=1)
-        _received(report, f"publish → received, {sizes.some:,}", await _steady(publish, readers, sizes), 50.0)
+        _received(
+            report, f"publish → received, {sizes.some:,}", await _steady(publish, readers, sizes, sizes.some), 50.0
+        )
         before, begin = where.gateway.resident(), time.perf_counter()
         await readers.connect(sizes.many - sizes.some)
         took, opened = time.perf_counter() - begin, sizes.many - sizes.some
         grown = (where.gateway.resident() - before) / opened
         note = f"opened at {opened / took:,.0f}/s"
         report.tells(f"memory of an idle connection, {sizes.many:,}", grown / 1024, "KiB", note)
-        window = await _steady(publish, readers, sizes, where.gateway)
+        window = await _steady(publish, readers, sizes, sizes.many, where.gateway)
         _received(report, f"publish → received, {sizes.many:,}", window, 50.0)
+    finally:
         await readers.stop()
-        await stalled.connect(_STALLED, stalled=True)
-        before, most = where.gateway.resident(), 0
+        await caller.close()
+    return Flows(bursts, singles, idle)
+
+
+async def _stalled(where: Place, report: Report) -> None:
+    """Connections that read nothing, at a gateway that has had no others: what was freed before would hide what they take."""
+    caller = GrpcCaller(where.events_port, _PUBLISH, where.metadata, channels=1)
+    publish = _Publisher(caller, "stalled")
+    readers = Readers(where.folder, where.beating_port, STREAM, where.token, 1)
+    try:
+        await readers.connect(_STALLED, stalled=True)
+        await asyncio.sleep(_SETTLE)
+        before, most = where.beating.resident(), 0
         for _ in range(_STALLED_EVENTS // _STALLED_BATCH):
             await publish(_STALLED_BATCH, _STALLED_DATA)
             await asyncio.sleep(_STALLED_PAUSE)
-            most = max(most, where.gateway.resident())
-        note = f"{_STALLED} that read nothing, {_STALLED_EVENTS} events of {_STALLED_DATA // 1024} KiB; its highest"
-        report.tells("memory of a stalled connection", (most - before) / _STALLED / 1024, "KiB", note)
+            most = max(most, where.beating.resident())
     finally:
         await readers.stop()
-        await stalled.stop()
         await caller.close()
-    return Flows(bursts, singles, idle)
+    note = f"{_STALLED} that read nothing of {_STALLED_EVENTS} events of {_STALLED_DATA // 1024} KiB; its highest, the ring in it"
+    report.tells("memory of a stalled connection", (most - before) / _STALLED / 1024, "KiB", note)
 
 
 async def _connect(readers: Readers, server: Observed, amount: int) -> float:
@@ -297,7 +314,7 @@ async def _came(readers: Readers, events: int) -> None:
 
 
 async def _steady(
-    publish: Publish, readers: Readers, sizes: Sizes, server: Observed | None = None
+    publish: Publish, readers: Readers, sizes: Sizes, connections: int, server: Observed | None = None
 ) -> tuple[Window, float]:
     """A modest rate of events to all connections; what came, and the server's CPU seconds a delivery."""
     came = readers.events
@@ -310,7 +327,7 @@ async def _steady(
         planned = begin + (number + (number * 0.618) % 1.0 / 2) / _STEADY
         await asyncio.sleep(max(0.0, planned - time.perf_counter()))
         await publish(1)
-    await asyncio.sleep(_SETTLE)
+    await _came(readers, came + amount * connections)
     window = await readers.end()
     spent = (server.cpu() - used if server else 0.0) / max(1, readers.events - came)
     return window, spent

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 _ROOT: Final = str(Path(__file__).resolve().parent.parent)
 _DIGITS: Final = 16
-_BUCKETS: Final = 10_000
+_BUCKETS: Final = 200_000
 """Latencies are counted by tenths of a millisecond."""
 _CHUNK: Final = 1 << 18
 _TURN: Final = 0.2
