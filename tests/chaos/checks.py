@@ -26,6 +26,7 @@ class Bounds:
     grace: float = 0.05
     slack: float = 0.25
     """What a busy machine may add to a deadline beside what the caller measures of itself."""
+    deaf: float = 0.25
     attempts: int = 3
     retried: float = 0.2
     floor: int = 9
@@ -125,13 +126,14 @@ def _grown(name: str, last: Look, first: Look | None) -> float:
 
 
 def deadlines(history: History, bounds: Bounds, stopped: Callable[[Call], bool]) -> list[str]:
-    """3. No call outlives its deadline, but for what its caller was late itself. `stopped` says whether the process that
-    was asked stood still meanwhile: who is stopped answers nobody."""
+    """3. No call outlives its deadline, but for what its caller was late itself; and who was late by more than `deaf`
+    says nothing of others on the same machine. `stopped` says whether the process that was asked stood still meanwhile:
+    who is stopped answers nobody."""
     allowed = bounds.grace + bounds.slack
     return [
         f"{call.took:.3f} s of {call.timeout} s: {call}"
         for call in history.calls
-        if call.took > call.timeout + allowed + call.lag and not stopped(call)
+        if call.lag <= bounds.deaf and call.took > call.timeout + allowed + call.lag and not stopped(call)
     ]
 
 
