@@ -1,7 +1,7 @@
 """The cache port: what the rest of the house may ask of Redis/Valkey, and how it learns that it is away."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Protocol, TypeAlias
 
@@ -30,10 +30,11 @@ class Script:
     name: str
     source: str
     always: bool = False
+    sha: str = field(init=False, repr=False, compare=False)
+    """Of the source; made once, for it is sent with every call."""
 
-    @property
-    def sha(self) -> str:
-        return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
 
 
 class Cache(Protocol):
