@@ -136,7 +136,7 @@ class Platform:
         """Another `bas` command, with the addresses of the running platform."""
         return subprocess.run(
             [sys.executable, "-m", "launcher.main", *arguments],
-            env={**self.environ, **self._addresses(), **settings},
+            env={**self.environ, **self.addresses(), **settings},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -167,7 +167,8 @@ class Platform:
         headers = {"authorization": f"Bearer {self.token(tenant)}", **patience.HEADERS}
         return httpx.AsyncClient(base_url=self.gateway, headers=headers, timeout=patience.CLIENT)
 
-    def _addresses(self) -> Mapping[str, str]:
+    def addresses(self) -> Mapping[str, str]:
+        """The settings by which other processes find those that run."""
         if self._process is None or UP not in self.out:
             return {}
         found = {"BAS_GATEWAY_PORT": self.gateway.rpartition(":")[2]}

@@ -7,7 +7,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,15 @@ def valkey(valkey_server: Valkey) -> Valkey:
 @pytest.fixture
 async def own_valkey() -> AsyncIterator[Valkey]:
     """A server of this test alone, without persistence, which it may pause, kill and restart."""
+    async with new_valkey() as server:
+        yield server
+
+
+@asynccontextmanager
+async def new_valkey(persistence: Persistence = "off") -> AsyncIterator[Valkey]:
+    """A server of the caller's own, which it may pause, kill and restart."""
     with _folder() as folder:
-        server = Valkey(folder)
+        server = Valkey(folder, persistence)
         await server.start()
         try:
             yield server
