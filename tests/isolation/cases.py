@@ -9,6 +9,8 @@ from typing import Any, Final
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
+from bas.audit.v2 import audit_service_pb2 as a
+from bas.audit.v2.audit_pb2 import OUTCOME_SUCCESS, Actor, Entry, Resource
 from bas.devices.v2 import devices_service_pb2 as d
 from bas.devices.v2.devices_pb2 import DEVICE_STATUS_DISABLED, Device, Reading
 from bas.events.v2 import events_service_pb2 as e
@@ -30,6 +32,7 @@ class Owned:
     session_id: str = ""
     token: str = ""
     cursor: str = ""
+    entry_id: str = ""
 
     @property
     def device(self) -> str:
@@ -65,11 +68,24 @@ IDS: Final[Mapping[str, Callable[[Owned], str]]] = {
     "token": lambda own: own.token,
     "etag": lambda own: own.etag,
     "cursor": lambda own: own.cursor,
+    "entry_id": lambda own: own.entry_id,
 }
 """Fields that name something of a tenant's, in whatever request they are."""
 
-NOT_IDS: Final = frozenset({"request_id", "boot_id", "page_token", "type", "traceparent"})
-"""Fields that look like it, and are the caller's own words; the first and the third have checks of their own."""
+NOT_IDS: Final = frozenset(
+    {
+        "request_id",
+        "idempotency_key",
+        "page_token",
+        "boot_id",
+        "type",
+        "traceparent",
+        "action",
+        "ip",
+        "resource_type",
+    }
+)
+"""Fields that look like it, and are the caller's own words; the first three have checks of their own."""
 
 
 def _device(own: Owned, device_id: str) -> Device:
@@ -105,6 +121,21 @@ def _event(own: Owned, event_id: str) -> CloudEvent:
     event.extensions["owner"].string_value = own.tenant
     return event
 
+
+def _entry(own: Owned, key: str) -> Entry:
+    return Entry(
+        idempotency_key=key,
+        actor=Actor(subject=own.user),
+        action="device.heated",
+        resource=Resource(type="device", id=own.device),
+        outcome=OUTCOME_SUCCESS,
+        reason=own.tenant,
+        metadata={"of": own.tenant},
+    )
+
+
+_LOGGED: Final = 2
+"""Entries that a tenant begins with: so large is the tree of its first checkpoint."""
 
 _BOILERS: Final = {
     "": 2,
@@ -176,6 +207,24 @@ CASES: Final[Mapping[str, Case]] = {
     "SessionService.CleanupExpiredSessions": Case(
         lambda _: s.CleanupExpiredSessionsRequest(), later=timedelta(days=60)
     ),
+    "AuditService.AppendEntry": Case(lambda own: a.AppendEntryRequest(entry=_entry(own, "new"))),
+    # One of them is in the log already: of whom, is what matters.
+    "AuditService.BatchAppendEntries": Case(
+        lambda own: a.BatchAppendEntriesRequest(entries=[_entry(own, "1"), _entry(own, "new")])
+    ),
+    "AuditService.GetEntry": Case(lambda own: a.GetEntryRequest(entry_id=own.entry_id)),
+    "AuditService.ListEntries": Case(lambda _: a.ListEntriesRequest(resource_type="device"), shows={"": _LOGGED}),
+    "AuditService.RecentEntries": Case(lambda _: a.RecentEntriesRequest()),
+    "AuditService.ExportEntries": Case(lambda own: a.ExportEntriesRequest(cursor=own.cursor, tree_size=_LOGGED)),
+    "AuditService.GetCheckpoint": Case(lambda _: a.GetCheckpointRequest(tree_size=_LOGGED)),
+    "AuditService.GetInclusionProof": Case(
+        lambda own: a.GetInclusionProofRequest(entry_id=own.entry_id, tree_size=_LOGGED)
+    ),
+    "AuditService.GetConsistencyProof": Case(
+        lambda _: a.GetConsistencyProofRequest(first_tree_size=1, second_tree_size=_LOGGED)
+    ),
+    "AuditService.GetVerifierKey": Case(lambda _: a.GetVerifierKeyRequest()),
+    "AuditService.ErasePersonalData": Case(lambda own: a.ErasePersonalDataRequest(entry_id=own.entry_id)),
     # One of them is in the log already: of whom, is what matters.
     "EventService.PublishEvents": Case(
         lambda own: e.PublishEventsRequest(events=[_event(own, "1"), _event(own, "new")])
@@ -203,6 +252,13 @@ STOCK: Final[Mapping[str, Callable[[Owned], tuple[Message, ...]]]] = {
         s.CreateSessionRequest(session=_session(own)),
         s.CreateSessionRequest(session=_session(own)),
     ),
+    "audit": lambda own: (
+        a.BatchAppendEntriesRequest(
+            entries=[_entry(own, str(number + 1)) for number in range(_LOGGED)],
+            acknowledgement=a.ACKNOWLEDGEMENT_INTEGRATED,
+        ),
+        a.ExportEntriesRequest(),
+    ),
     "events": lambda own: (e.PublishEventsRequest(events=[_event(own, str(number)) for number in range(3)]),),
 }
 """Requests that give a tenant something to keep, by the service under check."""
@@ -224,6 +280,11 @@ VIEW: Final[Mapping[str, Callable[[Owned], tuple[Message, ...]]]] = {
         s.ListSessionsRequest(user_id=own.user),
         s.GetSessionRequest(session_id=own.session_id),
         s.AuthenticateSessionRequest(token=own.token),
+    ),
+    "audit": lambda own: (
+        a.ListEntriesRequest(resource_type="device"),
+        a.GetEntryRequest(entry_id=own.entry_id),
+        a.ExportEntriesRequest(tree_size=_LOGGED),
     ),
     "events": lambda own: (e.ListEventsRequest(), e.SubscribeEventsRequest(cursor=own.cursor)),
 }

@@ -188,7 +188,7 @@ async def keeps_answers_apart(world: World, rpc: Rpc) -> None:
     first = await act(theirs)
     assert first.ok, first
     assert (await act(theirs)).made() == first.made(), "the same request of the same tenant has the same answer"
-    answer = await _twins(world, rpc, theirs, (one, twin), act, (one.tenant, twin.tenant), told=True)
+    answer = await _twins(world, rpc, theirs, (one, twin), act, (ids[one.tenant], ids[twin.tenant]), told=True)
     assert answer.ok, answer
     assert first.made()
     assert not first.made() & answer.made(), "another tenant's answer"

@@ -37,6 +37,7 @@ from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from launcher.targets import SERVICES
 from tests.support import patience
+from tests.support.eventually import eventually
 
 T = TypeVar("T")
 
@@ -179,7 +180,7 @@ class _Building:
         module = self._faults.module(spec.build(self._config, parts))
         if module.close is not None:
             self._running.push_async_callback(module.close)
-        if any(method.server_streaming for method in module.descriptor.methods):  # they tell of what goes on meanwhile
+        if module.drain is not None:  # its streams do not end: they tell of what goes on meanwhile
             for each in module.background:
                 self._running.push_async_callback(ended, asyncio.ensure_future(each.run()))
         gate = Gate(Verifier(self._held, Auth(), real), real, patience.DEADLINE, os.urandom)
@@ -209,6 +210,7 @@ class _Building:
         server = GatewayServer(self._config.gateway)
         await server.start(gateway)
         self._running.push_async_callback(server.stop)
+        await eventually(lambda: not gateway.readiness.waiting(), "the gateway reaches its services")
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=patience.CLIENT)
         return await self._running.enter_async_context(client)
 

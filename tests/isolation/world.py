@@ -4,10 +4,11 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from bas.audit.v2.audit_service_pb2 import BatchAppendEntriesResponse
 from bas.devices.v2.devices_service_pb2 import BatchCreateDevicesResponse
 from bas.events.v2.events_service_pb2 import PublishEventsResponse
 from bas.sessions.v2.sessions_pb2 import Session
@@ -88,5 +89,10 @@ class World:
                 case CreateSessionResponse() as made:
                     own.session_id, own.token = made.session.session_id, made.token
                     own.etag = own.etag or made.session.etag
+                case BatchAppendEntriesResponse() as appended:
+                    own.entry_id = appended.results[0].appended.entry.entry_id
+                case None:
+                    exported: Any = answer.stream[1]
+                    own.cursor = exported.entry.cursor
                 case PublishEventsResponse() as published:
                     own.cursor = published.results[0].cursor

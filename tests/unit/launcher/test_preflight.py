@@ -104,9 +104,8 @@ def test_targets_are_taken_once_and_in_order() -> None:
     assert chosen(["gateway", "devices", "gateway"]) == ("gateway", "devices")
 
 
-@pytest.mark.parametrize(("name", "says"), [("nonsense", "not a target"), ("audit", "not part of this release")])
-def test_a_target_that_is_not_there_is_refused(name: str, says: str) -> None:
-    with pytest.raises(Failure, match=says) as failure:
-        chosen([name])
+def test_a_target_that_is_not_there_is_refused() -> None:
+    with pytest.raises(Failure, match="not a target") as failure:
+        chosen(["nonsense"])
     assert failure.value.exit_code == 2
     assert "devices" in str(failure.value)
