@@ -11,12 +11,13 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.run import Plan, Report, run
-from tests.chaos.world import Shape, Store
+from tests.chaos.world import PATIENT, Shape, Store
 
 
-def _plan(seed: int, seconds: float, store: Store, bug: str, acts: list[str]) -> Plan:
-    shape = Shape(store, bug=bug) if store == "firestore" else Shape(store, 1, 1, bug)
-    return Plan(seed, seconds, shape, acts=acts)
+def _plan(seed: int, seconds: float, store: Store, bug: str, acts: list[str], *, patient: bool) -> Plan:
+    settings = PATIENT if patient else {}
+    number = 2 if store == "firestore" else 1
+    return Plan(seed, seconds, Shape(store, number, number, bug, settings), acts=acts)
 
 
 def _summary(store: str, report: Report) -> str:
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--store", choices=("firestore", "sqlite", "both"), default="both")
     parser.add_argument("--bug", default="", help="let every process have this bug of tests/chaos/bugs.py")
     parser.add_argument("--act", action="append", default=[], help="only this fault; may be repeated")
+    parser.add_argument("--patient", action="store_true", help="longer time-outs, for a machine that is busy otherwise")
     parser.add_argument("--logs", type=Path, help="a folder, not there yet, in which logs stay")
     chosen = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
@@ -72,7 +74,7 @@ def main() -> int:
             if chosen.logs is not None:
                 folder = chosen.logs / store
                 folder.mkdir(parents=True)
-            plan = _plan(seed, chosen.seconds * share, store, chosen.bug, chosen.act)
+            plan = _plan(seed, chosen.seconds * share, store, chosen.bug, chosen.act, patient=chosen.patient)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 report = runner.run(run(plan, folder))
         sys.stdout.write(_summary(store, report) + "\n\n")

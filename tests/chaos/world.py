@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Final, Literal
 
 from chassis.auth import tokens
@@ -39,6 +40,16 @@ FLOODED: Final = "flood"
 """The tenant that asks for more than it may: `FLOOD_RATE` a second, `FLOOD_BURST` at once."""
 FLOOD_RATE: Final = 100
 FLOOD_BURST: Final = 50
+PATIENT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "BAS_DEADLINE_STRETCH": "20",
+        "BAS_REDIS_OP_TIMEOUT": "500ms",
+        "BAS_REDIS_CONNECT_TIMEOUT": "5s",
+        "BAS_STORE_READ_TIMEOUT": "3s",
+        "BAS_STORE_WRITE_TIMEOUT": "3s",
+    }
+)
+"""Long enough for a busy machine to be slow, and not to be late: what is late has failed, and shows nothing else."""
 _PORTS: Final = (20_000, 32_000)
 _START_BOUND: Final = 120.0
 _PLACE: Final = "bas-chaos/(default)"
