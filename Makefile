@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 SEED ?=
 CHAOS_SECONDS ?= 600
 
-.PHONY: help up test test-firestore lint gen bench chaos chaos-sessions lock clean install
+.PHONY: help up test test-firestore lint gen bench chaos chaos-sessions soak-events clients lock clean install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,12 @@ chaos: $(STAMPS)/dev ## break the platform for ten minutes (CHAOS_SECONDS), and 
 
 chaos-sessions: $(STAMPS)/dev ## a million operations on sessions under faults: no promise broken
 	@$(BIN)/python -m tests.integration.sessions.long_run 1000000
+
+soak-events: $(STAMPS)/dev ## a thousand readers of events while processes are killed: nothing lost, doubled or out of order
+	@$(BIN)/python -m tests.integration.events.soak
+
+clients: ## clients of event streams in Node.js, for tests; needs npm
+	@npm ci --prefix tests/clients --silent
 
 install: $(STAMPS)/dev ## make .venv with everything that test, lint, gen and bench need
 
