@@ -14,7 +14,7 @@ from chassis.cache.pipeline import Budget, OwnFault, PipelinedConnection
 from chassis.cache.port import Arg, CacheUnavailable, Reply, Script
 from chassis.cache.wire import ReplyError
 from chassis.clock import Clock, SystemClock
-from chassis.resilience.breaker import AlwaysAdmit, BreakerOpen, Guard
+from chassis.resilience.breaker import AlwaysAdmit, Breaker, BreakerOpen, Guard
 from chassis.telemetry.metrics import Metrics
 
 # The server cannot serve, for reasons of its own: for the caller that is no different from a server that is away.
@@ -145,7 +145,9 @@ def open_cache(
         connect=settings.connect_timeout,
         stalled_after=max(_STALLED_AFTER, 2 * settings.op_timeout),
     )
-    hot = PipelinedConnection(address, metrics, budget, clock=clock)
+    # A lost connection fails all that was in flight, and opens the breaker; one that is made again has been answered on.
+    connected = guard.look_again if isinstance(guard, Breaker) else _nothing
+    hot = PipelinedConnection(address, metrics, budget, clock=clock, connected=connected)
     pool = BlockingConnectionPool.from_url(
         settings.url,
         max_connections=settings.pool,
@@ -157,3 +159,7 @@ def open_cache(
         protocol=2,
     )
     return CacheClient(hot, Redis.from_pool(pool), metrics, guard, clock)
+
+
+def _nothing() -> None:
+    pass

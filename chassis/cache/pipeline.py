@@ -9,6 +9,7 @@ import contextlib
 import logging
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Final
@@ -68,11 +69,14 @@ class PipelinedConnection:
         *,
         clock: Clock | None = None,
         random: Random | None = None,
+        connected: Callable[[], None] = lambda: None,
     ) -> None:
+        """`connected` is called each time that the server has answered on a new connection."""
         self._address = address
         self._budget = budget or Budget()
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
+        self._tell_connected = connected
         self._connected = metrics.gauge("bas_cache_connected", "1 while the hot cache connection is up.")
         self._events = metrics.counter("bas_cache_connection_events", "What happened to the connection.", ("event",))
         self._late = self._events.labels("operation_timeout")
@@ -180,6 +184,7 @@ class PipelinedConnection:
         self._wire, self._attempted, self._trouble = wire, True, ""
         self._connected.set(1)
         self._events.labels("connected").inc()
+        self._tell_connected()
         _log.info("The cache at %s is connected.", self._address)
         early, self._early = self._early, []
         for packed, reply in early:

@@ -125,6 +125,12 @@ class Breaker:
         self._probed = now
         return self._probe()
 
+    def look_again(self) -> None:
+        """The dependency has been heard of by other means, such as a connection that was made again: if this is open, the
+        next call is a probe already. It is for the probe to close it."""
+        if self._state is State.OPEN:
+            self._since = min(self._since, self._now() - self.budget.half_open_after)
+
     def _permits_of_closed(self) -> Permit:
         """The permit of every call of this generation: it belongs to none of them, so that a call makes nothing."""
         budget, now, generation = self.budget, self._now, self._generation

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chassis import config
-from chassis.cache.client import CacheClient, open_cache
+from chassis.cache.client import CacheBreakerOpen, CacheClient, open_cache
 from chassis.cache.lease import Lives
 from chassis.cache.port import CacheUnavailable, Loaded
 from chassis.cache.readthrough import LeaseReadThrough
+from chassis.clock import SystemClock
+from chassis.resilience.breaker import Breaker, Guard, State
 from chassis.telemetry.metrics import Metrics
 from tests.support import patience
 from tests.support.eventually import eventually
@@ -23,9 +25,9 @@ OPERATION = 1.0
 class Rig:
     """A client with a time-out that a busy machine does not reach by itself, and a read-through that counts loads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, guard: Guard | None = None) -> None:
         self.metrics = Metrics()
-        self.client = open_cache(patience.cache_at(url, OPERATION), self.metrics)
+        self.client = open_cache(patience.cache_at(url, OPERATION), self.metrics, guard=guard)
         self.devices = LeaseReadThrough(self.client, "dev", LIVES, self.metrics)
         self.loads = 0
 
@@ -79,6 +81,24 @@ async def test_reads_go_on_while_the_server_is_dead_and_it_is_used_again(rig: Ri
     await asyncio.gather(*readers)
     assert set(answers) == {b"data"}
     assert rig.client.epoch not in (None, epoch)
+
+
+async def test_a_connection_made_again_ends_the_time_of_an_open_breaker(own_valkey: Valkey) -> None:
+    breaker = Breaker(
+        "cache", config.Breaker(half_open_after=config.Seconds(3600)), SystemClock(), refusal=CacheBreakerOpen
+    )
+    made = Rig(own_valkey.url, breaker)
+    await eventually(made.caches, "the cache is used")
+    await own_valkey.kill()
+
+    async def opened() -> bool:
+        await made.read()
+        return breaker.state is State.OPEN
+
+    await eventually(opened, "the breaker is open")
+    await own_valkey.start()
+    await eventually(made.caches, "the restarted cache is used, though nobody waited for an hour")
+    await made.close()
 
 
 async def test_a_stall_costs_an_operation_its_time_and_then_nothing(rig: Rig, own_valkey: Valkey) -> None:

@@ -103,6 +103,22 @@ def test_an_open_one_says_when_it_probes() -> None:
     assert error.retry_after == 10
 
 
+def test_one_that_was_heard_of_otherwise_is_probed_at_once() -> None:
+    clock = Hands()
+    breaker = opened(clock)
+    breaker.look_again()
+    assert now(breaker) is State.OPEN
+    breaker.admit()(False)
+    assert now(breaker) is State.OPEN
+    with pytest.raises(BreakerOpen):
+        breaker.admit()
+    breaker.look_again()
+    breaker.admit()(True)
+    assert now(breaker) is State.CLOSED
+    breaker.look_again()
+    assert now(breaker) is State.CLOSED
+
+
 def test_two_probes_at_a_time_and_the_first_answer_closes_it() -> None:
     clock = Hands()
     breaker = opened(clock)
