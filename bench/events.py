@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from google.protobuf.struct_pb2 import Value
+from grpc.aio import AioRpcError
 
 from bas.events.v2.events_pb2 import CloudEvent
 from bas.events.v2.events_service_pb2 import PublishEventsRequest
@@ -34,9 +35,9 @@ _DATA: Final = 100
 """Characters of each event's data."""
 _ALONE: Final = 100.0
 _CALLERS: Final = 32
-_AHEAD: Final = 64
+_AHEAD: Final = 192
 """Events that are published and have not come to everybody, at most."""
-_BATCH: Final = 16
+_BATCH: Final = 32
 _STEADY: Final = 5.0
 """Events a second, where latency is measured."""
 _FIRST: Final = 50
@@ -46,6 +47,8 @@ _STALLED_EVENTS: Final = 128
 _STALLED_BATCH: Final = 4
 _STALLED_PAUSE: Final = 0.03
 _SETTLE: Final = 0.5
+_TRIES: Final = 10
+_AGAIN: Final = 0.3
 _POLL: Final = 0.0005
 _WITHIN: Final = 30.0
 
@@ -83,16 +86,26 @@ class Flows:
 
 
 class _Publisher:
-    """Publishes through the events service."""
+    """Publishes through the events service. With more than one try, what failed is published again, which is harmless: an
+    error of one publication is none of those who read."""
 
-    def __init__(self, caller: GrpcCaller, run: str) -> None:
+    def __init__(self, caller: GrpcCaller, run: str, tries: int = 1) -> None:
         self._caller = caller
         self._run = run
+        self._tries = tries
         self._numbers = count()
 
     async def __call__(self, amount: int, data: int = _DATA, number: int = 0) -> None:
-        events = [self._event(data) for _ in range(amount)]
-        await self._caller.call(number, PublishEventsRequest(events=events).SerializeToString())
+        request = PublishEventsRequest(events=[self._event(data) for _ in range(amount)]).SerializeToString()
+        for left in reversed(range(self._tries)):
+            try:
+                await self._caller.call(number, request)
+            except AioRpcError:
+                if not left:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     def _event(self, data: int) -> CloudEvent:
         event_id = f"{self._run}-{next(self._numbers)}"
@@ -217,7 +230,7 @@ async def _naive(where: Place, report: Report, sizes: Sizes) -> Flows:
 async def _streams(where: Place, report: Report, sizes: Sizes) -> Flows:
     """Through events service, log and gateway: at some connections, then at many."""
     caller = GrpcCaller(where.events_port, _PUBLISH, where.metadata, channels=1)
-    publish = _Publisher(caller, "streams")
+    publish = _Publisher(caller, "streams", _TRIES)
     readers = Readers(where.folder, where.gateway_port, STREAM, where.token)
     servers = (where.gateway, where.events, where.log)
     try:
@@ -245,7 +258,7 @@ async def _streams(where: Place, report: Report, sizes: Sizes) -> Flows:
 async def _stalled(where: Place, report: Report) -> None:
     """Connections that read nothing, at a gateway that has had no others: what was freed before would hide what they take."""
     caller = GrpcCaller(where.events_port, _PUBLISH, where.metadata, channels=1)
-    publish = _Publisher(caller, "stalled")
+    publish = _Publisher(caller, "stalled", _TRIES)
     readers = Readers(where.folder, where.beating_port, STREAM, where.token, 1)
     try:
         await readers.connect(_STALLED, stalled=True)
