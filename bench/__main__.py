@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -26,6 +27,7 @@ PARTS = (
     "firestore",
     "startup",
     "events",
+    "reliability",
     "grpc",
     "rest",
     "writes",
@@ -53,12 +55,9 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
         ):
             if part in chosen:
                 await measure(report, folder)
-        if "firestore" in chosen:
-            from bench.firestore import firestore  # noqa: PLC0415 - the client library takes a second to import
-
-            await firestore(report, folder, quick=quick)
-        if "events" in chosen:
-            await events(report, folder, quick=quick)
+        for part, imported in (("firestore", _firestore), ("events", lambda: events), ("reliability", _reliability)):
+            if part in chosen:
+                await imported()(report, folder, quick=quick)
         doors = {
             "grpc": devices.grpc_reads,
             "rest": devices.rest_reads,
@@ -74,6 +73,18 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
                     if part in chosen:
                         await scenario(place, report, budget)
     return report
+
+
+def _firestore() -> Any:
+    from bench.firestore import firestore  # noqa: PLC0415 - the client library takes a second to import
+
+    return firestore
+
+
+def _reliability() -> Any:
+    from bench.reliability import reliability  # noqa: PLC0415 - it imports what tests are made of
+
+    return reliability
 
 
 def main() -> int:

@@ -42,6 +42,7 @@ class Plan:
     recovery: float = 60.0
     settle: float = 120.0
     strict: bool = True
+    say: bool = True
 
 
 @dataclass(slots=True)
@@ -127,8 +128,9 @@ async def _disturb(plan: Plan, faults: Faults, history: History, random: Random)
         disturbance = await faults.befall(name)
         if plan.recovery:
             await _recovered(disturbance, history, plan.recovery)
-            sys.stdout.write(f"{disturbance.name}: {disturbance.recovered}\n")
-            sys.stdout.flush()
+            if plan.say:
+                sys.stdout.write(f"{disturbance.name}: {disturbance.recovered}\n")
+                sys.stdout.flush()
         else:
             await asyncio.sleep(random.uniform(0.3, 1.0))
 
