@@ -1,4 +1,4 @@
-"""What a service tells of its own changes: events in the commit of the change, with who asked for it."""
+"""What a service tells of its own changes, with who asked for it: events and audit entries in the commit of the change."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from chassis import context
 from chassis.api.ids import new_id
 from chassis.clock import Clock
 from chassis.outbox.effects import event
+from chassis.outbox.entries import entry
 from chassis.outbox.port import Effect, Outbox
 from chassis.store.port import Write
 
@@ -32,7 +33,7 @@ class Happening:
 
 
 class Announcements:
-    """Makes a service's happenings part of its commits: source `/bas/<service>`, an id of its own each, the time of the
+    """Makes a service's happenings part of its commits, each as an event and as an audit entry: source `/bas/<service>`, an id of its own each, the time of the
     decision, the subject of the caller as `actor` (the service itself in background work), and the request's id."""
 
     def __init__(self, service: str, outbox: Outbox, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
@@ -44,7 +45,7 @@ class Announcements:
     def writes(self, happenings: Iterable[Happening], *more: Effect) -> list[Write]:
         """What belongs into the commit, in this order; nothing where there is nobody to tell. Ask once for each change:
         to commit the same writes again is to tell the same events."""
-        effects = [*map(self._effect, happenings), *more]
+        effects = [*(effect for each in happenings for effect in (self._effect(each), self._entry(each))), *more]
         return self._outbox.records(effects) if effects else []
 
     def keeps(self, effect: Effect) -> bool:
@@ -58,6 +59,12 @@ class Announcements:
     def effect(self, kind: str, tenant: str, key: str, payload: bytes) -> Effect:
         """An effect that is no event, with an id of its own."""
         return Effect(new_id(self._random_bytes), kind, tenant, key, payload)
+
+    def _entry(self, happening: Happening) -> Effect:
+        made = new_id(self._random_bytes)
+        now = self._clock.now()
+        about = (happening.noun, happening.subject)
+        return entry(made, happening.tenant, self._service, happening.type, about, now, happening.more)
 
     def _effect(self, happening: Happening) -> Effect:
         event_id, now = new_id(self._random_bytes), self._clock.now()

@@ -98,6 +98,51 @@ async def test_an_export_is_verified_offline_and_an_altered_one_is_not(up: Platf
     assert (first["kind"], first["entryId"]) == ("altered", ids[17])
 
 
+async def test_what_is_done_over_rest_is_in_the_log_and_the_log_holds(up: Platform) -> None:
+    async with up.client("changes") as caller:
+        await done(caller, "POST", "devices", json={"deviceId": "d1", "displayName": "Boiler"})
+        await done(caller, "PATCH", "devices/d1", json={"displayName": "Boiler 7"})
+        await done(caller, "DELETE", "devices/d1")
+        await done(caller, "POST", "users", json={"userId": "ada", "email": "ada@example.com"})
+        made = await done(caller, "POST", "sessions", json={"userId": "ada"})
+        revoked = made["session"]["sessionId"]
+        await done(caller, "DELETE", f"sessions/{revoked}", params={"reason": "lost phone"})
+        expected = {
+            "d1": ["device.created", "device.updated", "device.deleted"],
+            "ada": ["user.created"],
+            revoked: ["session.created", "session.revoked"],
+        }
+
+        async def entries() -> list[dict[str, Any]]:
+            found = await done(caller, "GET", "audit/entries", params={"pageSize": 100})
+            return [each for each in reversed(found["entries"]) if not each["action"].startswith("audit.")]
+
+        async def all_there() -> bool:
+            return len(await entries()) >= sum(map(len, expected.values()))
+
+        await eventually(all_there, "an entry for each change", within=WITHIN, every=0.1)
+        await signed(caller, 6)
+    tenant, file = f"changes{up._own}", up.folder / "changes.ndjson"
+
+    async def exported() -> bool:
+        done = up.bas("audit", "export", "--tenant", tenant, "--output", str(file))
+        assert done.returncode == 0, done.stderr
+        return all(name.encode() in file.read_bytes() for name in ("device.deleted", "session.revoked"))
+
+    await eventually(exported, "an export with all of them", within=WITHIN)
+    verified = up.bas("audit", "verify", str(file), "--tenant", tenant)
+    assert verified.returncode == 0, verified.stdout
+    found: dict[str, list[str]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines()[1:]:
+        entry = json.loads(line)["entry"]["entry"]
+        if entry["resource"]["id"] in expected:
+            found.setdefault(entry["resource"]["id"], []).append(entry["action"])
+            assert entry["actor"]["subject"] == "local"
+            assert entry["requestId"]
+    assert found == expected
+    assert "ada@example.com" not in file.read_text(encoding="utf-8")
+
+
 async def test_over_http_lines_that_were_cut_off_go_on_at_the_cursor(up: Platform) -> None:
     async with up.client("cut") as caller:
         await append(caller, 30)

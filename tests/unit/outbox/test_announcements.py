@@ -25,7 +25,7 @@ def happening(type_: str = "device.created", **resource: object) -> Happening:
 
 
 def announced(*happenings: Happening) -> tuple[Announcements, RecordingOutbox]:
-    outbox = RecordingOutbox()
+    outbox = RecordingOutbox([EVENT])
     made = Announcements("devices", outbox, CLOCK, os.urandom)
     assert len(made.writes(happenings)) == len(happenings)
     return made, outbox
