@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from chassis.config import Deadline
 from chassis.errors import ApiError, internal, invalid_field, unimplemented
+from chassis.policies import Policy
+from chassis.resilience.shedding import Shedder, never_shed
 from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
 from gateway.problems import NO_STORE, Headers, precondition_failed
@@ -38,7 +40,7 @@ _PLAIN_HEADERS: Final[Headers] = [_JSON, NO_STORE]
 
 class Endpoint:
     """`deadline` is for a method whose policy names none, and stretches what others name; `new_trace` makes a
-    `traceparent`."""
+    `traceparent`; `load` refuses what would be answered too late."""
 
     __slots__ = (
         "_binder",
@@ -48,6 +50,8 @@ class Endpoint:
         "_deadline",
         "_departures",
         "_etag",
+        "_lane",
+        "_load",
         "_longest",
         "_new_trace",
         "_reads",
@@ -70,6 +74,7 @@ class Endpoint:
         has_etag: bool,
         deadline: Deadline,
         new_trace: Callable[[], str],
+        load: Shedder | None = None,
     ) -> None:
         method, policy = route.method, route.method.policy
         self.route = route
@@ -85,6 +90,8 @@ class Endpoint:
         self._response = None if method.response == _EMPTY else codec[method.response]
         self._etag = has_etag
         self._reads = route.rule.method == "GET"
+        self._load = load or never_shed()
+        self._lane = self._load.lane(Policy(policy.scope), streams=False)
         self._status = 201 if policy.created else 200
         self._created_id = tuple(policy.created_id.split(".")) if policy.created and policy.created_id else ()
         self._deadline = policy.default_deadline_ms / 1000 * deadline.stretch or float(deadline.default)
@@ -92,6 +99,16 @@ class Endpoint:
 
     async def serve(self, request: Request, raw: list[str], body: bytes) -> Answer:
         """Raises ApiError; MalformedPercent for the path; CancelledError when the client left."""
+        load = self._load
+        load.in_progress += 1
+        try:
+            if load.in_progress > self._lane.most:
+                raise load.refuse(self._lane)
+            return await self._serve(request, raw, body)
+        finally:
+            load.in_progress -= 1
+
+    async def _serve(self, request: Request, raw: list[str], body: bytes) -> Answer:
         call = self._available()
         extras, demanded = self._extras(request)
         message = self._binder.bind(raw, request.query, body, extras)

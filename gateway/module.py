@@ -7,6 +7,7 @@ from importlib import resources
 from chassis.clock import Clock
 from chassis.config import Config
 from chassis.policies import of_method
+from chassis.resilience.shedding import Shedder
 from chassis.telemetry.metrics import Metrics
 from gateway.app import App
 from gateway.auth import Authenticator, TokenVerifier
@@ -64,12 +65,14 @@ def build(
     issue: Issue | None = None,
     retirements: Mapping[str, Retirement] | None = None,
     handlers: Mapping[str, StreamHandler] | None = None,
+    load: Shedder | None = None,
 ) -> Gateway:
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
     API that `schema` has is served, those named in `retirements` as deprecated. Session tokens are accepted where the
     sessions service is among the upstreams and `issue` signs caller tokens. `handlers` serve the event streams of RPCs, by
     path (`/bas.events.v2.EventService/SubscribeEvents`), in place of a call for each client; when left out, those of the
-    events service, if it is there and `issue` signs, are served by a hub.
+    events service, if it is there and `issue` signs, are served by a hub. `load` refuses calls while the process has more
+    to do than it can.
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
@@ -131,6 +134,7 @@ def build(
                 has_etag="etag" in schema.messages[method.response].by_name,
                 deadline=config.deadline,
                 new_trace=new_trace,
+                load=load,
             )
     readiness = Readiness(deployed, _services(schema), clock)
 

@@ -7,6 +7,7 @@ from typing import Final
 from chassis.auth.tokens import Grant, mint
 from chassis.channel import Client
 from chassis.resilience.lag import LoopLag
+from chassis.resilience.shedding import Shedder
 from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
@@ -25,7 +26,9 @@ class GatewayTarget:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._server: GatewayServer | None = None
-        self._lag = LoopLag()
+        gateway = process.config.gateway
+        self._load = Shedder(process.config.shed, gateway.max_connections, process.metrics, random.random)
+        self._lag = LoopLag(self._load.sample)
 
     async def start(self) -> None:
         process = self._process
@@ -42,6 +45,7 @@ class GatewayTarget:
             upstreams={name: ServiceUpstream(self._client(name), credential) for name in deployed(process.config)},
             random_bytes=process.random_bytes,
             issue=self._issue if process.keys.signing is not None else None,
+            load=self._load,
         )
         await server.start(gateway)
 

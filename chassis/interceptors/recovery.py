@@ -9,7 +9,7 @@ import structlog
 
 from chassis.errors import ApiError, Code, deadline_exceeded, internal
 from chassis.interceptors.admission import Progress, ServerContext
-from chassis.interceptors.status import STATUS_CODES, message_of, trailers_of
+from chassis.interceptors.status import REQUEST_ID_KEY, STATUS_CODES, Trailers, message_of, trailers_of
 
 _OURS: Final = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
 """Codes that say that we, not the caller or the weather, are at fault: logged with their stack."""
@@ -21,7 +21,7 @@ class Recovery:
     """Recovery and error mapping of one method. `default_deadline` (seconds) is what the method is expected to take at
     most: a unary call above it is reported as slow. `verbose` reports every call."""
 
-    __slots__ = ("_clock", "_log", "_quiet_until", "_unsaid", "slow_after", "verbose")
+    __slots__ = ("_clock", "_log", "_quiet_until", "_refusals", "_unsaid", "slow_after", "verbose")
 
     def __init__(
         self, path: str, default_deadline: float | None, clock: Callable[[], float], *, verbose: bool = False
@@ -29,6 +29,7 @@ class Recovery:
         self._clock = clock
         self._quiet_until = -math.inf
         self._unsaid = 0
+        self._refusals: dict[float | None, Trailers] = {}
         self._log = structlog.get_logger("bas.rpc").bind(method=path)
         self.slow_after = math.inf if default_deadline is None else min(default_deadline, _SLOW)
         self.verbose = verbose
@@ -48,6 +49,19 @@ class Recovery:
         progress.code = error.code.name
         rpc.set_code(STATUS_CODES[error.code])
         rpc.set_details(message)
+        rpc.set_trailing_metadata(trailers)
+
+    def refuse(self, rpc: ServerContext, progress: Progress, error: ApiError) -> None:
+        """The same for an error of which there are few kinds, told apart by `retry_after`, and many: its details are made
+        once for each, and name no request."""
+        trailers = self._refusals.get(error.retry_after)
+        if trailers is None:
+            trailers = self._refusals[error.retry_after] = trailers_of(error, "")
+        if progress.request_id:
+            trailers += ((REQUEST_ID_KEY, progress.request_id),)
+        progress.code = error.code.name
+        rpc.set_code(STATUS_CODES[error.code])
+        rpc.set_details(error.message)
         rpc.set_trailing_metadata(trailers)
 
     def report(self, progress: Progress, elapsed: float) -> None:

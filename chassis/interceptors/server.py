@@ -67,7 +67,7 @@ class ServerChain:
 class _Steps:
     """The layers of one method, for the four shapes to call."""
 
-    __slots__ = ("admit", "clock", "fail", "finish", "lane", "load", "metrics", "parse")
+    __slots__ = ("admit", "clock", "fail", "finish", "lane", "load", "metrics", "parse", "refuse")
 
     def __init__(self, gate: Gate, metrics: Metrics, method: Method, validate: Validate) -> None:
         streams = method.client_streaming or method.server_streaming
@@ -80,21 +80,23 @@ class _Steps:
         expected = None if streams else method.policy.default_deadline
         recovery = Recovery(method.path, expected, gate.clock.monotonic, verbose=gate.log_calls)
         self.fail = recovery.fail
+        self.refuse = recovery.refuse
         self.parse = _parser(method.request, validate)
         self.finish = _finisher(self.metrics, recovery, self.clock)
 
     async def enter(self, rpc: ServerContext, progress: Progress) -> None:
         """Let a stream in. It takes no room."""
         if self.lane.most < 0:
-            raise self.shed(rpc, progress)
+            identify(rpc, progress)
+            raise self.load.refuse(self.lane)
         counted = self.admit(rpc, progress)
         if counted is not None:
             await counted
 
-    def shed(self, rpc: ServerContext, progress: Progress) -> ApiError:
-        """The refusal of a call for which there is no room."""
+    def shed(self, rpc: ServerContext, progress: Progress) -> None:
+        """Refuse a call for which there is no room."""
         identify(rpc, progress)
-        return self.load.refuse(self.lane)
+        self.refuse(rpc, progress, self.load.refuse(self.lane))
 
     def requests_of(self, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         return _Requests(incoming, self.parse)
@@ -162,7 +164,8 @@ def _unary(method: Method, steps: _Steps) -> Callable[[bytes, ServerContext], Aw
         load.in_progress += 1
         try:
             if load.in_progress > lane.most:
-                raise steps.shed(rpc, progress)  # noqa: TRY301 - the chain is one function
+                steps.shed(rpc, progress)
+                return None
             counted = admit(rpc, progress)
             if counted is not None:
                 await counted

@@ -22,12 +22,13 @@ _INCREASE: Final = 0.16
 """Calls more for each millisecond without lag: from the floor to two thousand in twelve seconds."""
 _CALM: Final = 1.0
 """Seconds without lag after which streams are taken again."""
-_COME_BACK: Final = 0.2
+_COME_BACK: Final = tuple(0.1 + 0.025 * step for step in range(8))
+"""Seconds, one of them by chance: those who were refused together do not come back together."""
 
 
 def overloaded(random: Callable[[], float]) -> ApiError:
-    """The refusal; those who were refused together do not come back together."""
-    wait = _COME_BACK * (0.5 + random())
+    """The refusal."""
+    wait = _COME_BACK[int(random() * len(_COME_BACK))]
     return unavailable("OVERLOADED", "The service has more to do than it can: come back later.", retry_after=wait)
 
 
@@ -46,15 +47,14 @@ class Shedder:
     count, as they last, and are admitted as long as nothing is refused.
 
     `sample` is called with each lag of the event loop. Above `shed.lag` for `shed.after` the number is lowered, and once
-    more for each such time; without lag it is raised to `most` again.
+    more for each such time; without lag it is raised to `most` again (None: any number).
     """
 
-    def __init__(self, shed: Shed, most: int, metrics: Metrics, random: Callable[[], float]) -> None:
+    def __init__(self, shed: Shed, most: int | None, metrics: Metrics, random: Callable[[], float]) -> None:
         self._shed = shed
-        self._most = most
-        self._floor = min(FLOOR, most)
+        self._most = self._limit = math.inf if most is None else float(most)
+        self._floor = min(float(FLOOR), self._most)
         self._random = random
-        self._limit = float(most)
         self._late_since: float | None = None
         self._calm_since = -math.inf
         self._last = math.inf
@@ -67,12 +67,13 @@ class Shedder:
         self._set(self._limit)
 
     @property
-    def limit(self) -> int:
-        return int(self._limit)
+    def limit(self) -> float:
+        """Calls that are admitted at once."""
+        return math.floor(self._limit) if self._limit < math.inf else self._limit
 
     def lane(self, policy: Policy, *, streams: bool) -> Lane:
         """The lane of a method. What needs no scope (health, reflection) is never refused."""
-        if not policy.scope or not self._shed.enabled:
+        if not policy.scope:
             return self.exempt
         if streams:
             return self.streams
@@ -86,6 +87,8 @@ class Shedder:
     def sample(self, lag: float, now: float) -> None:
         """`lag` seconds, seen at `now` (monotonic seconds)."""
         self._lag.set(lag)
+        if not self._shed.enabled:
+            return
         if lag > self._shed.lag:
             if self._late_since is None:
                 self._late_since = now - lag
@@ -108,11 +111,11 @@ class Shedder:
 
     def _set(self, limit: float) -> None:
         self._limit = limit
-        self.reads.most = int(limit)
-        self.writes.most = max(self._floor, int(limit) // 2) if limit < self._most else int(limit)
-        self._gauge.set(int(limit))
+        self.reads.most = self.limit
+        self.writes.most = self.limit if limit >= self._most else max(self._floor, limit // 2)
+        self._gauge.set(self.limit)
 
 
 def never_shed() -> Shedder:
     """For tests, and what must not refuse."""
-    return Shedder(Shed(enabled=False), FLOOR, Metrics(), lambda: 0.5)
+    return Shedder(Shed(enabled=False), None, Metrics(), lambda: 0.5)

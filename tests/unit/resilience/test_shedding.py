@@ -109,8 +109,10 @@ def test_health_is_never_refused() -> None:
 def test_it_can_be_switched_off() -> None:
     loop = Loop(Shed(enabled=False))
     loop.late(10)
-    assert all(loop.admits(lane, 10**6) for lane in (loop.read, loop.write, loop.stream))
-    assert never_shed().lane(READ, streams=False).most == math.inf
+    assert loop.shedder.limit == 2000
+    never = never_shed()
+    never.sample(10.0, 100.0)
+    assert all(never.lane(READ, streams=streams).most == math.inf for streams in (False, True))
 
 
 def test_a_refusal_says_when_to_come_back_and_is_counted() -> None:
