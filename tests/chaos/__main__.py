@@ -17,7 +17,8 @@ from tests.chaos.world import PATIENT, Shape, Store
 def _plan(seed: int, seconds: float, store: Store, bug: str, acts: list[str], *, patient: bool) -> Plan:
     settings = PATIENT if patient else {}
     number = 2 if store == "firestore" else 1
-    return Plan(seed, seconds, Shape(store, number, number, bug, settings), acts=acts)
+    shape = Shape(store, number, number, bug, settings)
+    return Plan(seed, seconds, shape, acts=acts, timeout=10.0 if patient else 1.0)
 
 
 def _summary(store: str, report: Report) -> str:

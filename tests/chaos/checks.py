@@ -153,7 +153,7 @@ def breakers(history: History, bounds: Bounds, stepped: Iterable[tuple[str, int]
         state, since = states.get(name, ("closed", each.at))
         if each.state not in _NEXT[state]:
             broken.append(f"{state} to {each.state}: {each}")
-        early = each.at - since < bounds.half_open_after - 0.01
+        early = each.at - since < bounds.half_open_after - bounds.slack
         early = early and each.dependency != "cache"
         if each.state == "half-open" and early and (each.process, each.start) not in doubtful:
             broken.append(f"half-open after {each.at - since:.2f} s: {each}")

@@ -22,7 +22,6 @@ from tests.chaos.checks import mark
 from tests.chaos.history import Call, History
 from tests.chaos.world import GATEWAY, World
 
-TIMEOUT: Final = 1.0
 _TICK: Final = 0.005
 
 _MODULES: Final[Mapping[str, tuple[str, Any]]] = {
@@ -67,9 +66,10 @@ class Lag:
 
 
 class Clients:
-    """One for a run. Every call is in `history.calls`."""
+    """One for a run. Every call is in `history.calls`; it asks for `timeout` seconds unless it says otherwise."""
 
-    def __init__(self, world: World, history: History, lag: Lag) -> None:
+    def __init__(self, world: World, history: History, lag: Lag, timeout: float) -> None:
+        self._timeout = timeout
         self._world = world
         self._history = history
         self._lag = lag
@@ -79,7 +79,7 @@ class Clients:
         self._rest = httpx.AsyncClient(
             base_url=world.gateway,
             limits=httpx.Limits(max_connections=300, max_keepalive_connections=300),
-            timeout=httpx.Timeout(20.0),
+            timeout=httpx.Timeout(timeout + 20.0),
         )
         self._channels = {
             name: grpc.aio.insecure_channel(
@@ -109,7 +109,7 @@ class Clients:
         name: str,
         request: Message,
         *,
-        timeout: float = TIMEOUT,  # noqa: ASYNC109 - sent along
+        timeout: float | None = None,  # noqa: ASYNC109 - sent along
     ) -> Any:
         """One attempt, at one process. Raises Failed."""
         service, module = _MODULES[self._world.shape.replicas[where]]
@@ -120,7 +120,7 @@ class Clients:
             call = self._calls[where, name] = self._channels[where].unary_unary(
                 f"/{service}/{name}", request_serializer=_serialized, response_deserializer=made.FromString
             )
-        began = time.monotonic()
+        began, timeout = time.monotonic(), timeout or self._timeout
         outcome = "CANCELLED"
         try:
             answer = await call(request, timeout=timeout, metadata=(("authorization", f"Bearer {self.token(tenant)}"),))
@@ -139,12 +139,12 @@ class Clients:
         path: str,
         body: Mapping[str, Any] | None = None,
         *,
-        timeout: float = TIMEOUT,  # noqa: ASYNC109 - sent along
+        timeout: float | None = None,  # noqa: ASYNC109 - sent along
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """JSON in, JSON out. Raises Failed."""
         request_id = f"chaos-{next(self._numbers)}"
-        began = time.monotonic()
+        began, timeout = time.monotonic(), timeout or self._timeout
         outcome = "CANCELLED"
         try:
             answer = await self._rest.request(

@@ -322,7 +322,7 @@ class Load:
         while True:
             path = "/api/v2/events?source=/bas/devices&pageSize=1000" + (f"&cursor={cursor}" if cursor else "")
             try:
-                page = await self._clients.rest(tenant, "GET", path, timeout=4.0)
+                page = await self._clients.rest(tenant, "GET", path, timeout=30.0)
             except Failed:
                 return None
             found += [_told(tenant, each["event"], each["cursor"]) for each in page.get("events", [])]

@@ -27,7 +27,7 @@ _AWAY: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNO
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`seconds` of faults, or as many as `acts`. `recovery`: how long a recovery is waited for, 0 not at all. `strict`:
-    whether deadlines, breakers' times and what is held are looked at, which a busy machine may not allow."""
+    whether deadlines and what is held are looked at, which a busy machine may not allow."""
 
     seed: int
     seconds: float
@@ -38,6 +38,7 @@ class Plan:
     devices: int = 6
     readers: int = 8
     pause: float = 0.1
+    timeout: float = 1.0
     scale: float = 1.0
     recovery: float = 60.0
     settle: float = 120.0
@@ -62,7 +63,7 @@ async def run(plan: Plan, folder: Path) -> Report:
     began = time.monotonic()
     history, random, lag = History(), Random(plan.seed), Lag()
     async with world(plan.shape, folder, plan.seed) as made:
-        clients = Clients(made, history, lag)
+        clients = Clients(made, history, lag, plan.timeout)
         load = Load(made, clients, history, Random(plan.seed + 1), pause=plan.pause)
         faults = Faults(made, load, history, random, plan.scale)
         watch = Watch(made, history)

@@ -9,7 +9,7 @@ from tests.chaos.world import FLOOD_BURST, FLOOD_RATE, FLOODED, PATIENT, Shape
 
 SETTINGS = {**PATIENT, "BAS_BREAKER_HALF_OPEN_AFTER": "1s", "BAS_OUTBOX_LONGEST_WAIT": "1s"}
 BOUNDS = Bounds(
-    stale=15.0, half_open_after=1.0, flooding=FLOODED, rate=FLOOD_RATE, burst=FLOOD_BURST, buckets=2, floor=12
+    stale=15.0, half_open_after=0.0, flooding=FLOODED, rate=FLOOD_RATE, burst=FLOOD_BURST, buckets=2, floor=12
 )
 PLAN = Plan(
     seed=6,
@@ -20,6 +20,7 @@ PLAN = Plan(
     tenants=2,
     devices=3,
     readers=4,
+    timeout=15.0,
     scale=0.3,
     recovery=0,
     settle=60.0,
