@@ -137,14 +137,15 @@ def deadlines(history: History, bounds: Bounds, stopped: Callable[[Call], bool])
     ]
 
 
+_CONNECTED: Final = frozenset({"cache", "events-log"})
 _NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {"closed": frozenset({"open"}), "open": frozenset({"half-open"}), "half-open": frozenset({"open", "closed"})}
 )
 
 
 def breakers(history: History, bounds: Bounds, stepped: Iterable[tuple[str, int]] = ()) -> list[str]:
-    """4. Each breaker goes the model's ways, and none is half-open before its time; but the cache's may be, when its
-    connection has been made again. `stepped` are processes, by start, whose clocks were not to be trusted."""
+    """4. Each breaker goes the model's ways, and none is half-open before its time; but the cache's and the log's may be, when
+    their connections have been made again. `stepped` are processes, by start, whose clocks were not to be trusted."""
     broken = []
     states: dict[tuple[str, int, str], tuple[str, float]] = {}
     doubtful = set(stepped)
@@ -154,7 +155,7 @@ def breakers(history: History, bounds: Bounds, stepped: Iterable[tuple[str, int]
         if each.state not in _NEXT[state]:
             broken.append(f"{state} to {each.state}: {each}")
         early = each.at - since < bounds.half_open_after - bounds.slack
-        early = early and each.dependency != "cache"
+        early = early and each.dependency not in _CONNECTED
         if each.state == "half-open" and early and (each.process, each.start) not in doubtful:
             broken.append(f"half-open after {each.at - since:.2f} s: {each}")
         states[name] = (each.state, each.at)
