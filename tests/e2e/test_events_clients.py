@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest_asyncio
 
 from tests.support.eventually import eventually
 from tests.support.node import Script, chromium_path, needs_node, script
-from tests.support.platform import Platform, new_platform
+from tests.support.platform import ROOT, Platform, new_platform, ready
 from tests.support.publishers import TYPES, Tenant, tenant
+from tests.support.sse import parse
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -40,7 +42,9 @@ LISTEN = """
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def platform() -> AsyncIterator[Platform]:
-    async with new_platform(BAS_GATEWAY_STREAM_RETRY="0.2s", BAS_GATEWAY_CORS_ORIGINS=ORIGIN) as made:
+    async with new_platform(
+        BAS_GATEWAY_STREAM_RETRY="0.2s", BAS_BREAKER_HALF_OPEN_AFTER="1s", BAS_GATEWAY_CORS_ORIGINS=ORIGIN
+    ) as made:
         await made.start()
         yield made
 
@@ -58,7 +62,7 @@ async def restart_gateway(platform: Platform) -> None:
     before = platform.parts()["gateway"]
     os.kill(before, signal.SIGTERM)
     await eventually(lambda: platform.parts().get("gateway", before) != before, "another gateway")
-    await platform.healthy()
+    await ready(platform.gateway)
 
 
 def numbers(documents: Sequence[str]) -> list[int]:
@@ -89,7 +93,7 @@ async def test_httpx_sse(platform: Platform) -> None:
             await one.publish(3)
             await follow(client, got[-1].id, 5)
         assert numbers([event.data for event in got]) == [1, 2, 3, 4, 5]
-        assert [json.loads(event.data)["data"] for event in got[:2]] == [AWKWARD.replace("\0", "\0")] * 2
+        assert [json.loads(event.data)["data"] for event in got[:2]] == [AWKWARD] * 2
 
 
 async def test_the_eventsource_package(platform: Platform) -> None:
@@ -107,6 +111,7 @@ async def test_the_eventsource_package(platform: Platform) -> None:
             publishing = asyncio.create_task(restart_gateway(platform))
             while not publishing.done():
                 await one.publish(1)
+                await asyncio.sleep(0.02)
             await publishing
             last = (await one.publish(1)).sequence
             await eventually(lambda: len(data()) >= last, "the rest")
@@ -115,11 +120,42 @@ async def test_the_eventsource_package(platform: Platform) -> None:
         assert sum(said["event"] == "open" for said in client.said) > 1
 
 
+async def test_every_payload_comes_as_it_was_published(platform: Platform) -> None:
+    async with shop(platform, "payloads") as one:
+        long = (AWKWARD * 2000).encode()[:60_000].decode("utf-8", "ignore")
+        payloads: list[Any] = [AWKWARD, long, {AWKWARD: [AWKWARD, None, True, 1.5]}, "", "\r", "\n\n", "\0"]
+        start = (await one.client.get("/api/events")).json()["nextCursor"]
+        for payload in payloads:
+            await one.publish(1, data=payload, subject="a\u2028b\U0001f600")
+        lines = await body(one, start, "application/x-ndjson", len(payloads))
+        events = [json.loads(line)["event"]["event"] for line in lines.decode().split("\n") if '"event"' in line]
+        assert [event["data"] for event in events] == payloads
+        parsed = parse(await body(one, start, "text/event-stream", len(payloads)))
+        documents = [json.loads(event.data) for event in parsed.events if event.name in TYPES]
+        assert [document["data"] for document in documents] == payloads
+        assert {document["subject"] for document in documents} == {"a\u2028b\U0001f600"}
+
+
+async def body(one: Tenant, cursor: str, kind: str, count: int) -> bytes:
+    """Of a stream in a media type, until so many events are complete."""
+    read, ends = b"", b"\n\n" if kind == "text/event-stream" else b"\n"
+    url = f"/api/events/stream?cursor={cursor}"
+    async with one.client.stream("GET", url, headers={"accept": kind}) as answer:
+        assert answer.headers["content-type"].startswith(kind)
+        async for chunk in answer.aiter_bytes():
+            read += chunk
+            if read.count(b'"specversion"') >= count and read.endswith(ends):
+                break
+    return read
+
+
 @asynccontextmanager
 async def chromium(platform: Platform) -> AsyncIterator[Script]:
     needs_node("playwright-core")
     async with script("browser.mjs", chromium_path()) as browser:
-        assert await browser.ask(goto=f"{platform.gateway}/readyz") == 200  # a page of the same origin, without a policy
+        assert (
+            await browser.ask(goto=f"{platform.gateway}/readyz") == 200
+        )  # a page of the same origin, without a policy
         yield browser
 
 
@@ -162,6 +198,7 @@ async def test_chromium(platform: Platform) -> None:
         restarting = asyncio.create_task(restart_gateway(platform))
         while not restarting.done():
             await one.publish(1)
+            await asyncio.sleep(0.02)
         await restarting
         last = (await one.publish(1)).sequence
         await eventually(lambda: has(last - first + 1), "the rest", every=0.1)
@@ -197,3 +234,62 @@ async def test_other_origins_as_configured(platform: Platform) -> None:
             preflight = await one.client.options("/api/events/stream", headers=headers | asked)
             named = preflight.headers.get("access-control-allow-headers", "").lower()
             assert ("last-event-id" in named) == (allowed is not None)
+
+
+async def test_the_command_line(platform: Platform) -> None:
+    async with shop(platform, "command") as one:
+        words = ("events", "tail", "--tenant", one.name, "--json", "--type", "order.*")
+        pipe = asyncio.subprocess.PIPE
+        start = (await one.client.get("/api/events")).json()["nextCursor"]
+        tail = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "launcher.main", *words, "--cursor", start),
+            env={**platform.environ, **platform.addresses()},
+            cwd=ROOT,
+            stdout=pipe,
+            stderr=pipe,
+        )
+        assert tail.stdout is not None
+
+        async def line() -> Any:
+            async with asyncio.timeout(60):
+                return json.loads(await tail.stdout.readline()) if tail.stdout else None
+
+        try:
+            told = json.dumps({"type": "order.paid", "source": "/s", "id": "1", "data": AWKWARD, "shop": "x"})
+            other = json.dumps({"type": "door.opened", "source": "/s"})
+            published = await asyncio.to_thread(
+                platform.bas, "events", "publish", "--tenant", one.name, "--json", stdin=f"{told}\n{other}\n{told}\n"
+            )
+            assert published.returncode == 0, published.stderr
+            placed = [json.loads(each) for each in published.stdout.splitlines()]
+            assert [(each["sequence"], each["duplicate"]) for each in placed] == [
+                ("1", False),
+                ("2", False),
+                ("1", True),
+            ]
+            first = await line()
+            assert (first["cursor"], first["event"]["data"], first["event"]["shop"]) == (
+                placed[0]["cursor"],
+                AWKWARD,
+                "x",
+            )
+
+            killed = platform.parts()["events"]
+            os.kill(killed, signal.SIGKILL)
+            await one.publish(6)  # numbers 3 to 8, four of which are of orders
+            assert [(await line())["event"]["sequence"] for _ in range(4)] == ["3", "5", "6", "8"]
+            tail.send_signal(signal.SIGINT)
+            async with asyncio.timeout(60):
+                _, err = await tail.communicate()
+            assert tail.returncode == 0, err
+            assert b"connection lost" in err
+            assert b"connected again" in err
+            assert b"go on with --cursor" in err
+        finally:
+            if tail.returncode is None:
+                tail.kill()
+                await tail.wait()
+        refused = platform.bas("events", "publish", "--tenant", one.name, "--type", "no type", "--source", "/s")
+        assert (refused.returncode, "events[0].type" in refused.stderr) == (2, True)
+        nobody = platform.bas("events", "tail", "--tenant", one.name, BAS_EVENTS_PORT="1")
+        assert (nobody.returncode, "bas status" in nobody.stderr) == (1, True)

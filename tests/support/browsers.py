@@ -34,14 +34,13 @@ class Goodbye:
 @dataclass(eq=False)
 class Browser:
     """`addresses` are those of gateways, host:port, tried in turn. `hurry` shortens the waits it is told. `keep` keeps the
-    events as they came, `chunk` is how many bytes it reads at a time."""
+    events as they came."""
 
     addresses: Sequence[str]
     token: str
     query: str = ""
     hurry: float = 1.0
     keep: bool = False
-    chunk: int = _CHUNK
     wants: Callable[[str], bool] = field(default=lambda _: True)
     turn: int = 0
     cursor: str = ""
@@ -59,7 +58,7 @@ class Browser:
     _retry: float = 3.0
     _task: "asyncio.Task[None] | None" = None
     _paused: bool = False
-    _transport: asyncio.WriteTransport | None = None
+    _writer: asyncio.StreamWriter | None = None
 
     def open(self) -> None:
         self._task = asyncio.create_task(self._run(), name="browser")
@@ -71,8 +70,8 @@ class Browser:
 
     def cut(self) -> None:
         """Lose the connection now, unread bytes and all."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     @property
     def listens(self) -> bool:
@@ -106,9 +105,8 @@ class Browser:
                     await self._connect()
                 finally:
                     self.connected = False
-                    if self._transport is not None:
-                        self._transport.abort()
-                        self._transport = None
+                    self.cut()
+                    self._writer = None
                     if self.connections > before:
                         wait = self._retry * self.hurry
             if not self.refused:
@@ -117,11 +115,10 @@ class Browser:
     async def _connect(self) -> None:
         host, _, port = self.addresses[self.turn % len(self.addresses)].removeprefix("http://").rpartition(":")
         self.turn += 1
-        reader, writer = await asyncio.open_connection(host, int(port), limit=_LIMIT)
-        self._transport = writer.transport
+        reader, self._writer = await asyncio.open_connection(host, int(port), limit=_LIMIT)
         last = f"last-event-id: {self.cursor}\r\n" if self.cursor else ""
         head = f"GET {PATH}{self.query} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self.token}\r\n{last}\r\n"
-        writer.write(head.encode())
+        self._writer.write(head.encode())
         async with asyncio.timeout(_HEAD):
             status = int((await reader.readuntil(b"\r\n\r\n")).split(None, 2)[1])
         if status != 200:
@@ -129,7 +126,7 @@ class Browser:
             return
         self.connections += 1
         parser = Parser()
-        while data := await reader.read(self.chunk):
+        while data := await reader.read(_CHUNK):
             self.bytes += len(data)
             parser.feed(data)
             if parser.last_event_id:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,13 @@ class Platform:
                 found["valkey"] = pid
         return found
 
-    def bas(self, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    def bas(self, *arguments: str, stdin: str = "", **settings: str) -> "subprocess.CompletedProcess[str]":
         """Another `bas` command, with the addresses of the running platform."""
         return subprocess.run(
             [sys.executable, "-m", "launcher.main", *arguments],
             env={**self.environ, **self.addresses(), **settings},
             cwd=self.folder,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -203,6 +204,18 @@ async def any_platform(store_settings: Mapping[str, str]) -> AsyncIterator[Platf
     async with new_platform(**store_settings) as platform:
         await platform.start()
         yield platform
+
+
+async def ready(address: str) -> None:
+    """Once a gateway says that all it needs is ready."""
+    async with httpx.AsyncClient(base_url=address) as client:
+
+        async def well() -> bool:
+            with suppress(httpx.TransportError):
+                return (await client.get("/readyz")).status_code == 200
+            return False
+
+        await eventually(well, f"{address} is ready", within=60.0, every=0.1)
 
 
 def runs(pid: int) -> bool:

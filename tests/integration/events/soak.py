@@ -15,19 +15,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-
-import httpx
 
 from launcher.targets import GATEWAY
 from tests.support.continuity import Verdict
 from tests.support.eventually import eventually
-from tests.support.platform import Platform, new_platform
+from tests.support.platform import Platform, new_platform, ready
 from tests.support.publishers import Tenant, tenant
 from tests.support.valkey import Valkey, new_valkey
 
-SETTINGS = {"BAS_GATEWAY_STREAM_RETRY": "1s", "BAS_GATEWAY_STREAM_HEARTBEAT": "2s"}
+SETTINGS = {
+    "BAS_GATEWAY_STREAM_RETRY": "1s",
+    "BAS_GATEWAY_STREAM_HEARTBEAT": "2s",
+    "BAS_BREAKER_HALF_OPEN_AFTER": "1s",  # what is being tried is what happens in an outage, not its length
+}
 FILTERS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("", lambda _: True),
     ("?types=order.*", lambda kind: kind.startswith("order.")),
@@ -107,17 +109,6 @@ class Gateway:
         if process is not None and process.poll() is None:
             process.send_signal(signum)
             await eventually(lambda: process.poll() is not None, "the end of the gateway", within=60.0)
-
-
-async def ready(address: str) -> None:
-    async with httpx.AsyncClient(base_url=address) as client:
-
-        async def well() -> bool:
-            with suppress(httpx.TransportError):
-                return (await client.get("/readyz")).status_code == 200
-            return False
-
-        await eventually(well, f"{address} is ready", within=60.0, every=0.1)
 
 
 class Soak:
