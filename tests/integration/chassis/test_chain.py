@@ -97,7 +97,8 @@ async def test_an_absent_or_odd_request_id_is_replaced_and_told_in_an_error(runn
 
 async def test_an_error_names_the_request(running: Running, shape: str) -> None:
     call = call_of(running, shape)("x", metadata=(("x-request-id", "r-2"),))
-    await refused(call)
+    got = await refused(call)
+    assert got.reason == "TOKEN_MISSING", got
     trailers = dict(await call.trailing_metadata())
     assert trailers["x-request-id"] == "r-2"
     details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details

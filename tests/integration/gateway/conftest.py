@@ -20,6 +20,7 @@ from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 from tests.support import patience
+from tests.support.eventually import eventually
 from tests.support.valkey import own_valkey, valkey, valkey_server
 
 __all__ = ["own_valkey", "valkey", "valkey_server"]
@@ -124,6 +125,7 @@ async def serve(
         server = GatewayServer(config.gateway)
         await server.start(gateway)
         try:
+            await eventually(lambda: not gateway.readiness.waiting(), "the gateway reaches its services")
             yield Running(devices, device_server, server, metrics)
         finally:
             devices.release.set()

@@ -4,6 +4,7 @@ keeps what it was told."""
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
 from chassis.server import GrpcServer
 from chassis.telemetry.metrics import Metrics
+from gateway.module import Gateway as Built
 from gateway.module import build
 from gateway.server import GatewayServer
 from tests.integration.gateway.conftest import MAX_BODY, upstream
 from tests.integration.gateway.fake_devices import DeviceServer, FakeDevices, serve_devices
 from tests.integration.sessions.conftest import Sessions, opened, replica
 from tests.support import patience
+from tests.support.eventually import eventually
 
 
 class SignedIn:
@@ -83,6 +86,10 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+def _reaches_all(gateway: Built) -> bool:
+    return not gateway.readiness.waiting()
+
+
 @asynccontextmanager
 async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncIterator[SignedIn]:
     clock = SystemClock()
@@ -112,21 +119,21 @@ async def deployment(folder: Path, valkey_url: str, gateways: int = 1) -> AsyncI
                 gateway=Gateway(port=0, max_body=MAX_BODY * 64, cors_origins=("https://app.example",)),
             )
             listening = GatewayServer(config.gateway)
-            await listening.start(
-                build(
-                    config,
-                    clock=clock,
-                    verifier=Verifier(held, Auth(), clock),
-                    metrics=metrics,
-                    upstreams={
-                        "devices": upstream(device_server.port, metrics),
-                        "sessions": upstream(server.port, metrics),
-                    },
-                    random_bytes=os.urandom,
-                    issue=lambda grant: tokens.mint(held, Auth(), grant, clock.now()),
-                )
+            gateway = build(
+                config,
+                clock=clock,
+                verifier=Verifier(held, Auth(), clock),
+                metrics=metrics,
+                upstreams={
+                    "devices": upstream(device_server.port, metrics),
+                    "sessions": upstream(server.port, metrics),
+                },
+                random_bytes=os.urandom,
+                issue=lambda grant: tokens.mint(held, Auth(), grant, clock.now()),
             )
+            await listening.start(gateway)
             running.push_async_callback(listening.stop)
+            await eventually(partial(_reaches_all, gateway), "the gateway reaches its services")
             url = f"http://127.0.0.1:{listening.port}"
             client = httpx.AsyncClient(base_url=url, timeout=patience.CLIENT, headers=patience.HEADERS)
             running.push_async_callback(client.aclose)
