@@ -1,18 +1,13 @@
-"""What a failing part costs the others: attempts at a backend that is down, goodput under too much load, one tenant beside
-another's flood, and the time until all is well again. The faults are those of `tests/chaos`."""
+"""What a failing part costs the others: attempts at a backend that is down, one tenant beside another's flood, and the time until all is well again. The faults are those of `tests/chaos`."""
 
 import asyncio
 import random
 from collections import Counter
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
-from bench.devices import get_request
-from bench.load import closed
-from bench.platform import GrpcCaller, platform
 from bench.report import Report
 from chassis.channel import Client
 from chassis.clock import SystemClock
@@ -28,9 +23,6 @@ from tests.chaos.run import run as disturb
 from tests.chaos.world import FLOODED, PATIENT, Shape
 
 _PATH: Final = "/bas.bench.v2.Backend/Ask"
-_GET: Final = "/bas.devices.v2.DeviceService/GetDevice"
-_CALLERS: Final = 64
-_MUCH: Final = 3
 _ACTS: Final = (
     "process killed",
     "service cut",
@@ -43,7 +35,6 @@ _ACTS: Final = (
 
 async def reliability(report: Report, folder: Path, *, quick: bool) -> None:
     await attempts(report, quick=quick)
-    await overload(report, folder, quick=quick)
     await disturbances(report, folder, quick=quick)
 
 
@@ -92,31 +83,6 @@ async def _refusing(seen: Counter[str]) -> tuple[Any, int]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     return server, port
-
-
-async def overload(report: Report, folder: Path, *, quick: bool) -> None:
-    """Reads by as many callers as bring most, and by many times as many, who give up after a quarter of a second."""
-    seconds = 2.0 if quick else 6.0
-    place_folder = folder / "overload"
-    place_folder.mkdir()
-    async with platform(place_folder, 300) as place:
-        caller = GrpcCaller(place.grpc_port, _GET, place.metadata, channels=4)
-        order = count()
-
-        async def read(number: int) -> None:
-            try:
-                await asyncio.wait_for(caller.call(number, get_request(f"d{next(order) % 50}")), 0.25)
-            except grpc.aio.AioRpcError as failure:
-                if failure.code() is not grpc.StatusCode.NOT_FOUND:
-                    raise
-
-        peak = await closed(read, callers=_CALLERS, seconds=seconds)
-        most = await closed(read, callers=_CALLERS * _MUCH * 8, seconds=seconds)
-        await caller.close()
-    note = (
-        f"{most.rate:.0f}/s of {most.rate + most.errors / seconds:.0f}/s asked, {peak.rate:.0f}/s at {_CALLERS} callers"
-    )
-    report.at_least(f"goodput with {_MUCH * 8} times the callers / peak", most.rate / peak.rate, 0.8, note=note)
 
 
 async def disturbances(report: Report, folder: Path, *, quick: bool) -> None:

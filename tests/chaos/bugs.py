@@ -28,8 +28,9 @@ def untold() -> None:
 
 
 def insistent() -> None:
-    """Calls are repeated up to eight times, without a budget."""
+    """Calls are repeated up to eight times, without a budget, and no breaker ends it."""
     from chassis.resilience import retry  # noqa: PLC0415 - as above
+    from chassis.resilience.breaker import AlwaysAdmit, Breaker  # noqa: PLC0415 - as above
 
     made = retry.Retries.__init__
 
@@ -38,6 +39,7 @@ def insistent() -> None:
         if self._most:
             self._most = 8
 
+    Breaker.admit = lambda _: AlwaysAdmit().admit()  # type: ignore[method-assign, assignment]
     retry.Retries.__init__ = init  # type: ignore[method-assign]
     retry.RetryBudget.take = lambda _: True  # type: ignore[method-assign, assignment]
 
