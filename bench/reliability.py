@@ -1,4 +1,5 @@
-"""What a failing part costs the others: attempts at a backend that is down, one tenant beside another's flood, and the time until all is well again. The faults are those of `tests/chaos`."""
+"""What a failing part costs the others: attempts at a backend that is down, one tenant beside another's flood,
+and the time until all is well again. The faults are those of `tests/chaos`."""
 
 import asyncio
 import random

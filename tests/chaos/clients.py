@@ -6,7 +6,7 @@ gRPC by grpc's own client and REST by httpx: neither is the platform's.
 import asyncio
 import itertools
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from tests.chaos.history import Call, History
 from tests.chaos.world import GATEWAY, World
 
 _TICK: Final = 0.005
+_LATE: Final = 0.002
+_LONGEST: Final = 10.0
 
 _MODULES: Final[Mapping[str, tuple[str, Any]]] = {
     "devices": ("bas.devices.v2.DeviceService", devices_service_pb2),
@@ -43,24 +45,26 @@ class Lag:
     """How late this process's own loop is: it carries the proxies, and measures the others."""
 
     def __init__(self) -> None:
-        self._late: deque[tuple[float, float]] = deque(maxlen=20_000)
-        self._stalled: deque[tuple[float, float]] = deque(maxlen=20_000)
+        self._moments: list[float] = []
+        self._late: list[float] = []
 
     async def watch(self) -> None:
         while True:
             before = time.monotonic()
             await asyncio.sleep(_TICK)
             late = time.monotonic() - before - _TICK
-            if late > 0.002:
-                self._late.append((before, late))
+            if late > _LATE:
+                self._moments.append(before)
+                self._late.append(late)
 
     def between(self, began: float, ended: float) -> float:
-        """The sum of what overlaps."""
+        """The sum of what overlaps; of a time that is over, as a stall is known at its end."""
         total = 0.0
-        for at, late in reversed(self._late):
-            if at + late < began - 1:
+        for at in range(bisect_right(self._moments, ended) - 1, -1, -1):
+            moment, late = self._moments[at], self._late[at]
+            if moment < began - _LONGEST:
                 break
-            if at <= ended and at + late + _TICK >= began:
+            if moment + late + _TICK >= began:
                 total += late
         return total
 
@@ -68,11 +72,10 @@ class Lag:
 class Clients:
     """One for a run. Every call is in `history.calls`; it asks for `timeout` seconds unless it says otherwise."""
 
-    def __init__(self, world: World, history: History, lag: Lag, timeout: float) -> None:
+    def __init__(self, world: World, history: History, timeout: float) -> None:
         self._timeout = timeout
         self._world = world
         self._history = history
-        self._lag = lag
         self._numbers = itertools.count(1)
         self._tokens: dict[str, str] = {}
         self.tenants: list[str] = []
@@ -187,8 +190,7 @@ class Clients:
         request_id: str,
     ) -> None:
         ended = time.monotonic()
-        lag = self._lag.between(began, ended)
-        self._history.calls.append(Call(kind, where, tenant, began, ended, timeout, outcome, lag, request_id))
+        self._history.calls.append(Call(kind, where, tenant, began, ended, timeout, outcome, request_id=request_id))
 
 
 _OUTCOMES: Final = {

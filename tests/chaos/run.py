@@ -32,7 +32,9 @@ class Plan:
     seed: int
     seconds: float
     shape: Shape = field(default_factory=Shape)
-    bounds: Bounds = field(default_factory=lambda: Bounds(flooding=FLOODED, rate=FLOOD_RATE, burst=FLOOD_BURST))
+    bounds: Bounds = field(
+        default_factory=lambda: Bounds(flooding=FLOODED, rate=FLOOD_RATE, burst=FLOOD_BURST, buckets=2)
+    )
     acts: Sequence[str] = ()
     tenants: int = 4
     devices: int = 6
@@ -63,7 +65,7 @@ async def run(plan: Plan, folder: Path) -> Report:
     began = time.monotonic()
     history, random, lag = History(), Random(plan.seed), Lag()
     async with world(plan.shape, folder, plan.seed) as made:
-        clients = Clients(made, history, lag, plan.timeout)
+        clients = Clients(made, history, plan.timeout)
         load = Load(made, clients, history, Random(plan.seed + 1), pause=plan.pause)
         faults = Faults(made, load, history, random, plan.scale)
         watch = Watch(made, history)
@@ -90,6 +92,8 @@ async def run(plan: Plan, folder: Path) -> Report:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await clients.close()
+        for call in history.calls:
+            call.lag = lag.between(call.began, call.ended)
         watch.read_logs()
         broken = judged(plan, history, faults)
     return Report(history, broken, time.monotonic() - began, len(made.restarts))

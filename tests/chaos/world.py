@@ -38,8 +38,8 @@ GATEWAY: Final = "gateway"
 EVENTS: Final = "events"
 FLOODED: Final = "flood"
 """The tenant that asks for more than it may: `FLOOD_RATE` a second, `FLOOD_BURST` at once."""
-FLOOD_RATE: Final = 20
-FLOOD_BURST: Final = 20
+FLOOD_RATE: Final = 5
+FLOOD_BURST: Final = 5
 PATIENT: Final[Mapping[str, str]] = MappingProxyType(
     {
         "BAS_DEADLINE_STRETCH": "20",
