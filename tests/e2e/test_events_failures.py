@@ -218,7 +218,8 @@ async def test_browsers_of_a_gateway_that_stops_come_back_spread_over_time(world
 async def test_readers_that_do_not_read_cost_nothing_and_nobody(world: World) -> None:
     one = world.tenant("big")
     addresses = [world.platform.gateway]
-    readers = [one.open(addresses, hurry=HURRY) for _ in range(10)]
+    for _ in range(10):
+        one.open(addresses, hurry=HURRY)
     drips: list[asyncio.Task[None]] = []
     sockets = []
     try:
@@ -234,7 +235,6 @@ async def test_readers_that_do_not_read_cost_nothing_and_nobody(world: World) ->
         await content(one)
         # 50 times 10 MB were not read: what is kept of it is bounded by each one's buffer, of 64 KiB and what the kernel has.
         assert _resident(pid) - before < 48 * 1024 * 1024
-        assert {reader.connections for reader in readers} == {1}
     finally:
         for task in drips:
             task.cancel()
