@@ -7,8 +7,9 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ async def test_the_grpcurl_lines_of_the_readme(up: Platform, channel: grpc.aio.C
 async def test_the_curl_lines_of_the_readme(up: Platform) -> None:
     tour = "\n".join(line for line in readme_lines() if not line.startswith(("grpcurl", "export TOKEN")))
     tour = tour.replace("http://127.0.0.1:8080", up.gateway).replace("-m 3", f"-m {LISTENING}")
-    answers = await bash(f"export TOKEN={up.token()}\n{tour}")
+    tour = tour.replace(".venv/bin/bas", f"{sys.executable} -m launcher.main")
+    answers = await bash(f"export TOKEN={up.token()}\n{tour}", up.environ | up.addresses())
     assert answers.count("Boiler 7") >= 3
     assert "INVALID_ARGUMENT" in answers
     assert '"total":1' in answers
@@ -154,6 +156,7 @@ async def test_the_curl_lines_of_the_readme(up: Platform) -> None:
     assert "event: device.deleted" not in first
     assert resumed.count("event: device.deleted") == 1
     assert "event: device.created" not in resumed
+    assert re.search(r"\b[1-9]\d* entries", resumed), answers[-2000:]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl")
@@ -167,7 +170,7 @@ async def test_the_lines_of_the_banner(up: Platform, channel: grpc.aio.Channel) 
     assert read["deviceId"] == "d1"
 
 
-async def bash(script: str) -> str:
+async def bash(script: str, environ: Mapping[str, str] = os.environ) -> str:
     """What the lines print. Aliases are on, as at a prompt; curl asks for the longest deadline."""
     with tempfile.TemporaryDirectory() as home:
         lines = [f'header = "{name}: {value}"\n' for name, value in patience.HEADERS.items()]
@@ -175,7 +178,7 @@ async def bash(script: str) -> str:
         shell = await asyncio.create_subprocess_exec(
             *("bash", "-O", "expand_aliases"),
             cwd=home,
-            env=os.environ | {"CURL_HOME": home},
+            env={**environ, "CURL_HOME": home},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
