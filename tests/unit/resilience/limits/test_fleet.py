@@ -126,19 +126,19 @@ def play(fleet: Callable[[], Fleet], steps: list[Step], slack: float = math.inf)
         asyncio.run(run())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(STEPS)
 def test_a_fleet_never_admits_more_than_the_limit(steps: list[Step]) -> None:
     play(lambda: Fleet(3), steps)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(STEPS)
 def test_at_no_time_does_it_admit_more_than_that_and_what_it_held(steps: list[Step]) -> None:
     play(lambda: Fleet(3, prompt=True), steps, 3 * AHEAD)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(WITH_LOSSES)
 def test_one_process_holds_the_limit_whatever_the_cache_does(steps: list[Step]) -> None:
     play(lambda: Fleet(1), steps)
