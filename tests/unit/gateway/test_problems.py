@@ -43,7 +43,9 @@ def test_a_tenant_that_asks_too_much_is_told_what_it_may(rate: str, policy: str)
     assert (b"ratelimit", b'"tenant";r=0;t=2') in headers
 
 
-@pytest.mark.parametrize("quota", [{"quota": "tenant"}, {"quota": "tenant", "rate": "much"}, {"quota": "t", "rate": "0"}])
+@pytest.mark.parametrize(
+    "quota", [{"quota": "tenant"}, {"quota": "tenant", "rate": "much"}, {"quota": "t", "rate": "0"}]
+)
 def test_a_quota_that_says_nothing_of_its_rate_has_no_such_headers(quota: dict[str, str]) -> None:
     error = ApiError(Code.RESOURCE_EXHAUSTED, "X", "x", metadata=quota, retry_after=1)
     assert not [name for name, _ in problem(error, "r")[1] if name.startswith(b"ratelimit")]

@@ -68,7 +68,9 @@ def test_trailers_stay_below_what_peers_take() -> None:
 
 
 def test_a_quota_that_is_used_up_is_named() -> None:
-    error = ApiError(Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", "Too much.", metadata={"quota": "tenant"}, retry_after=0.5)
+    error = ApiError(
+        Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", "Too much.", metadata={"quota": "tenant"}, retry_after=0.5
+    )
     error.pushback = -1.0
     trailers = dict(trailers_of(error, "r"))
     details = Status.FromString(bytes(trailers[DETAILS_KEY])).details  # type: ignore[arg-type]
