@@ -140,7 +140,7 @@ async def test_the_curl_lines_of_the_readme(up: Platform) -> None:
     tour = "\n".join(line for line in readme_lines() if not line.startswith(("grpcurl", "export TOKEN")))
     tour = tour.replace("http://127.0.0.1:8080", up.gateway).replace("-m 3", f"-m {LISTENING}")
     tour = tour.replace(".venv/bin/bas", f"{sys.executable} -m launcher.main")
-    answers = await bash(f"export TOKEN={up.token()}\n{tour}", up.environ | up.addresses())
+    answers = await bash(f"export TOKEN={up.token()}\n{tour}", {**up.environ, **up.addresses()})
     assert answers.count("Boiler 7") >= 3
     assert "INVALID_ARGUMENT" in answers
     assert '"total":1' in answers
