@@ -13,6 +13,7 @@ import uvloop
 
 from bench import devices, identity, parts
 from bench.events import events
+from bench.limits import limits
 from bench.platform import platform
 from bench.report import Report
 from bench.startup import startup
@@ -21,6 +22,7 @@ PARTS = (
     "configuration",
     "validation",
     "breaker",
+    "limits",
     "wiring",
     "cache",
     "store",
@@ -48,6 +50,7 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
             if part in chosen:
                 tell(report)
         for part, measure in (
+            ("limits", limits),
             ("wiring", parts.wiring),
             ("cache", parts.cache),
             ("store", parts.store),
