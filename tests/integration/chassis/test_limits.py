@@ -156,7 +156,7 @@ async def test_what_is_in_progress_is_counted_until_it_ends(protected: Protected
 async def test_a_blocked_loop_lowers_what_is_admitted_until_it_is_free() -> None:
     shed = Shed(lag=Seconds(0.25), after=Seconds(0.25))  # so that a busy machine is not it
     shedder = Shedder(shed, 2000, Metrics(), lambda: 0.5)
-    lag = LoopLag(shedder.sample)
+    lag = LoopLag(shedder.sample, cpu=time.monotonic)  # all the time is its own
     shedder.in_progress = 1000
     lag.start()
     try:
@@ -168,5 +168,18 @@ async def test_a_blocked_loop_lowers_what_is_admitted_until_it_is_free() -> None
         lowered = shedder.limit
         await eventually(lambda: shedder.limit > lowered, "raised again")
         await eventually(lambda: shedder.streams.most > 0, "streams are taken again")
+    finally:
+        lag.stop()
+
+
+async def test_a_loop_that_is_late_because_of_others_refuses_nobody() -> None:
+    seen: list[float] = []
+    lag = LoopLag(lambda late, _now: seen.append(late), cpu=lambda: 0.0)
+    lag.start()
+    try:
+        time.sleep(0.3)  # noqa: ASYNC251 - the machine is elsewhere
+        await eventually(lambda: len(seen) > 1, "samples")
+        assert set(seen) == {0.0}
+        assert lag.late_since(0.0), "a missed deadline still says nothing of who was waited for"
     finally:
         lag.stop()
