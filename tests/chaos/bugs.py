@@ -44,23 +44,6 @@ def insistent() -> None:
     retry.RetryBudget.take = lambda _: True  # type: ignore[method-assign, assignment]
 
 
-def patient() -> None:
-    """The client chain waits for three seconds longer than it was told."""
-    from chassis.http2.channel import Channel  # noqa: PLC0415 - as above
-
-    made = Channel.unary
-
-    def unary(self: Channel, path: str) -> Any:
-        send = made(self, path)
-
-        async def patiently(request: bytes, timeout: float, metadata: Any) -> bytes:  # noqa: ASYNC109 - as it is called
-            return await send(request, timeout + 3.0, metadata)
-
-        return patiently
-
-    Channel.unary = unary  # type: ignore[method-assign]
-
-
 def hasty() -> None:
     """An open breaker lets the next call through, whenever it comes."""
     from chassis.resilience.breaker import Breaker, Permit, State  # noqa: PLC0415 - as above
@@ -76,12 +59,10 @@ def hasty() -> None:
 
 
 def generous() -> None:
-    """Tokens are granted to whoever asks."""
-    from chassis.cache.port import Script  # noqa: PLC0415 - as above
-    from chassis.resilience.limits import gcra, limiter  # noqa: PLC0415 - as above
+    """Nobody is refused for having asked too often."""
+    from chassis.resilience.limits.limiter import Limiter  # noqa: PLC0415 - as above
 
-    source = gcra.GRANT.source.replace("local granted = wanted < there and wanted or there", "local granted = wanted")
-    limiter.GRANT = Script("limits.grant", source)  # type: ignore[attr-defined]
+    Limiter.of = lambda _self, _version: lambda _tenant, _now: None  # type: ignore[method-assign, assignment]
 
 
 def forgetful() -> None:
@@ -131,5 +112,5 @@ def leaky() -> None:
 
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = MappingProxyType(
-    {each.__name__: each for each in (untold, insistent, patient, hasty, generous, forgetful, nosy, leaky)}
+    {each.__name__: each for each in (untold, insistent, hasty, generous, forgetful, nosy, leaky)}
 )

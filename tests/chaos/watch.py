@@ -64,8 +64,8 @@ class Watch:
                     self._history.transitions.append(Transition(name, start, entry["dependency"], state, at))
                 elif event == "chaos: started":
                     start += 1
-                elif entry.get("request_id", "").startswith("chaos-") and event in ("call", "slow call", "call failed"):
-                    attempts[f"{entry['request_id']} {entry.get('method', '')}"] += event != "call failed"
+                elif entry.get("request_id", "").startswith("chaos-") and event == "call":
+                    attempts[f"{entry['request_id']} {entry.get('method', '')}"] += 1
         self._history.attempts = dict(attempts)
 
     async def holdings(self) -> dict[str, Use]:
