@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from google.rpc.code_pb2 import Code as RpcCode
@@ -22,6 +23,7 @@ from chassis.api.ids import new_id
 from chassis.api.validation import compile_validator
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code
+from chassis.store.encoding import EPOCH
 from chassis.store.port import Create, DocumentExists, DocumentStore, Write
 from services.audit import entry as rules
 from services.audit.acknowledging import Acknowledger, Appended
@@ -69,6 +71,7 @@ class Appender:
         self._most = min(most, MOST)
         self._clock = clock
         self._random_bytes = random_bytes
+        self._last = EPOCH
         self._validate = compile_validator(Entry.DESCRIPTOR)
 
     async def append(self, tenant: str, request: AppendEntryRequest) -> AppendEntryResponse:
@@ -144,12 +147,17 @@ class Appender:
             )
             for place, each in enumerate(prepared)
         ]
-        writes.append(arrived(arrival, tenant, self._clock.now(), [each.entry.entry_id for each in prepared], leaves))
+        writes.append(arrived(arrival, tenant, self._now(), [each.entry.entry_id for each in prepared], leaves))
         return arrival, writes
 
     def arrived(self, tenant: str, count: int) -> None:
         """Writes as above were committed."""
         self._sequencer.arrived(tenant, count)
+
+    def _now(self) -> datetime:
+        """The time, later than any before: what this process appends is in the log in that order, whatever its clock does."""
+        self._last = max(self._clock.now(), self._last + timedelta(microseconds=1))
+        return self._last
 
     def _refused(self, entry: Entry) -> ApiError | None:
         """The field rules, for each entry by itself: a bad one fails alone."""

@@ -10,17 +10,15 @@ So whoever has an exported line can compute both again, with no code of ours; do
 release adds to an entry is not in this form: it needs another, told apart by a name that this one does not have.
 """
 
-import json
 from base64 import b64encode
 from hashlib import sha256
+from json.encoder import encode_basestring as _quoted
 from typing import Final
 
 from bas.audit.v2.audit_pb2 import Actor, Entry, Outcome
 from services.audit.merkle import leaf_hash
 
 SALT_BYTES: Final = 32
-
-_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def personal_hash(salt: bytes, actor: Actor) -> bytes:

@@ -59,6 +59,7 @@ def build(config: Config, parts: Parts) -> ServiceModule:
         checkpoints=checkpoints,
         proofs=proofs,
         eraser=Eraser(documents, reader, appender, recent, random_bytes),
+        max_message=config.grpc.max_message,
     )
     background = [Background("audit-sequencer", sequencer.run), Background("audit-checkpoints", checkpoints.run)]
     if settings.retention > 0:

@@ -2,9 +2,11 @@
 """AuditService: one method an RPC. Scopes, deadlines and field rules are checked before a method runs."""
 
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from bas.audit.v2.audit_pb2 import Checkpoint, ConsistencyProof, Entry, InclusionProof
 from bas.audit.v2.audit_service_pb2 import (
+    ACKNOWLEDGEMENT_INTEGRATED,
     AppendEntryRequest,
     AppendEntryResponse,
     BatchAppendEntriesRequest,
@@ -24,6 +26,7 @@ from bas.audit.v2.audit_service_pb2 import (
     VerifierKey,
 )
 from chassis.context import caller, tenant
+from chassis.errors import invalid_field
 from services.audit.appending import Appender
 from services.audit.checkpoints import Checkpoints, no_checkpoint
 from services.audit.erasure import Eraser
@@ -33,10 +36,16 @@ from services.audit.reading import Reader
 from services.audit.readings import Readings
 from services.audit.recent import Recent
 
+ANSWER_BYTES: Final = 160
+"""What an answer says of an entry beside what was asked, at most."""
+PROOF_BYTES: Final = 3072
+"""And of its proof: 63 hashes of 34 bytes, and a checkpoint."""
+
 
 class AuditServicer:
     def __init__(
         self,
+        *,
         appender: Appender,
         reader: Reader,
         readings: Readings,
@@ -45,6 +54,7 @@ class AuditServicer:
         checkpoints: Checkpoints,
         proofs: Proofs,
         eraser: Eraser,
+        max_message: int,
     ) -> None:
         self._appender = appender
         self._reader = reader
@@ -54,11 +64,16 @@ class AuditServicer:
         self._checkpoints = checkpoints
         self._proofs = proofs
         self._eraser = eraser
+        self._most_bytes = max_message
 
     async def AppendEntry(self, request: AppendEntryRequest) -> AppendEntryResponse:
         return await self._appender.append(tenant(), request)
 
     async def BatchAppendEntries(self, request: BatchAppendEntriesRequest) -> BatchAppendEntriesResponse:
+        proven = request.acknowledgement == ACKNOWLEDGEMENT_INTEGRATED
+        size = request.ByteSize() + len(request.entries) * (ANSWER_BYTES + proven * PROOF_BYTES)
+        if size > self._most_bytes:
+            raise invalid_field("entries", "are together too large for an answer that shows them: send fewer at once")
         return await self._appender.append_batch(tenant(), request)
 
     async def GetEntry(self, request: GetEntryRequest) -> Entry:
