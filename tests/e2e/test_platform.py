@@ -48,15 +48,11 @@ async def test_the_tour(up: Platform, caller: httpx.AsyncClient) -> None:
     async with up.client("umbra") as other:
         assert (await other.get("/api/devices")).json()["devices"] == []
 
-    await up.healthy()
-    status = up.bas("status", "--json")
-    assert status.returncode == 0, status.stdout + status.stderr
-    targets = json.loads(status.stdout)["targets"]
+    targets = json.loads(await up.healthy("--json", telling="DeviceService/GetDevice"))["targets"]
     assert {name: row["healthy"] for name, row in targets.items()} == dict.fromkeys(PRESENT, True)
     operations = {row["operation"] for row in targets["devices"]["latencies"]}
     assert "DeviceService/GetDevice" in operations
-    text = up.bas("status")
-    assert "DeviceService/GetDevice" in text.stdout
+    await up.healthy(telling="DeviceService/GetDevice")
     on_files = up.settings.get("BAS_STORE_URL", "").partition(":")[0] != "firestore"
     assert {path.stem for path in up.data.glob("*.db")} == (set(SERVICES) if on_files else set())
 

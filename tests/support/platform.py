@@ -145,13 +145,19 @@ class Platform:
             timeout=120,
         )
 
-    async def healthy(self) -> None:
-        """Once `bas status` finds that all is well: it asks each part for two seconds, which may be too few."""
+    async def healthy(self, *options: str, telling: str = "") -> str:
+        """What `bas status` prints once it finds that all is well, and tells that: it asks each part for two seconds, which
+        may be too few."""
+        said = ""
 
-        async def well() -> bool:
-            return self.bas("status").returncode == 0
+        def well() -> bool:
+            nonlocal said
+            done = self.bas("status", *options)
+            said = done.stdout
+            return done.returncode == 0 and telling in said
 
-        await eventually(well, "`bas status` is content")
+        await eventually(well, f"`bas status` is content and tells {telling!r}")
+        return said
 
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.bas("status", "--json").stdout)
