@@ -34,6 +34,7 @@ PARTS = (
     "rest",
     "writes",
     "identity",
+    "audit",
 )
 
 
@@ -58,7 +59,12 @@ async def run(chosen: set[str], *, quick: bool) -> Report:
         ):
             if part in chosen:
                 await measure(report, folder)
-        for part, imported in (("firestore", _firestore), ("events", lambda: events), ("reliability", _reliability)):
+        for part, imported in (
+            ("firestore", _firestore),
+            ("events", lambda: events),
+            ("reliability", _reliability),
+            ("audit", _audit),
+        ):
             if part in chosen:
                 await imported()(report, folder, quick=quick)
         doors = {
@@ -88,6 +94,12 @@ def _reliability() -> Any:
     from bench.reliability import reliability  # noqa: PLC0415 - it imports what tests are made of
 
     return reliability
+
+
+def _audit() -> Any:
+    from bench.audit import audit  # noqa: PLC0415 - it imports the gateway's codec and the verifier
+
+    return audit
 
 
 def main() -> int:

@@ -161,7 +161,7 @@ class Checkpoints:
             note = self._signer.note(self.origin(tenant), edge.size, root)
             signed = Signed(edge.size, root, note, self._clock.now())
             try:
-                await self._documents.commit([_created(tenant, signed)])
+                await self._documents.commit([created(tenant, signed)])
                 self._made.inc()
             except DocumentExists:
                 signed = await self.at(tenant, edge.size)  # the same tree, signed by another process
@@ -199,7 +199,8 @@ def _key(tenant: str, size: int) -> Key:
     return Key(tenant, CHECKPOINTS, f"{size:020d}")
 
 
-def _created(tenant: str, signed: Signed) -> Create:
+def created(tenant: str, signed: Signed) -> Create:
+    """The checkpoint as it is kept."""
     fields: dict[str, Value] = {"size": signed.size, "root": signed.root, "note": signed.note, "time": signed.time}
     return Create(_key(tenant, signed.size), fields)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.audit.merkle import HASH_BYTES, Node, fold, nodes, whole
+from services.audit.merkle import HASH_BYTES, Node, fold, node_hash, nodes, whole
 
 WIDTH: Final = 256
 DEPTH: Final = 8
@@ -35,9 +35,9 @@ class Edge:
     partial: tuple[bytes, ...] = (b"",)
 
     @staticmethod
-    def behind(tile: Tile) -> "Edge":
-        """The edge of the tree that ends with a level-0 tile."""
-        return Edge((tile.index + 1) * WIDTH, (b"", *tile.above))
+    def behind(index: int, above: tuple[bytes, ...]) -> "Edge":
+        """The edge of the tree that ends with that level-0 tile, `above` being what the tile says of the levels above."""
+        return Edge((index + 1) * WIDTH, (b"", *above))
 
     def extended(self, leaves: Iterable[bytes]) -> "tuple[Edge, list[Tile]]":
         """The edge with more leaves, and the tiles that they make whole, lower levels first."""
@@ -72,6 +72,15 @@ def root_in(hashes: bytes) -> bytes:
 
 def cut(joined: bytes) -> Sequence[bytes]:
     return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
+
+
+def tower(hashes: bytes) -> tuple[bytes, ...]:
+    """All nodes within a whole tile, joined for each level, from its hashes up to the one that they hash to."""
+    levels = [hashes]
+    while len(levels[-1]) > HASH_BYTES:
+        below = cut(levels[-1])
+        levels.append(b"".join([node_hash(below[at], below[at + 1]) for at in range(0, len(below), 2)]))
+    return tuple(levels)
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:

@@ -35,12 +35,14 @@ def leaf_of(entry: Entry, personal: bytes) -> bytes:
 def canonical(entry: Entry, personal: bytes) -> bytes:
     """The canonical JSON of the leaf. Raises ValueError for a time that RFC 3339 cannot write."""
     resource = entry.resource
+    record_time = entry.record_time.ToJsonString()
+    occur_time = record_time if entry.occur_time == entry.record_time else entry.occur_time.ToJsonString()
     return (
         f'{{"action":{_quoted(entry.action)},"entryId":{_quoted(entry.entry_id)},'
         f'"idempotencyKey":{_quoted(entry.idempotency_key)},"metadata":{_map(entry.metadata)},'
-        f'"occurTime":"{entry.occur_time.ToJsonString()}","outcome":"{Outcome.Name(entry.outcome)}",'
+        f'"occurTime":"{occur_time}","outcome":"{Outcome.Name(entry.outcome)}",'
         f'"personalHash":"{b64encode(personal).decode()}","reason":{_quoted(entry.reason)},'
-        f'"recordTime":"{entry.record_time.ToJsonString()}","requestId":{_quoted(entry.request_id)},'
+        f'"recordTime":"{record_time}","requestId":{_quoted(entry.request_id)},'
         f'"resource":{{"id":{_quoted(resource.id)},"type":{_quoted(resource.type)}}}}}'
     ).encode()
 

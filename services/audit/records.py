@@ -17,11 +17,13 @@ never both, never neither, and never twice.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from bas.audit.v2.audit_pb2 import Entry
-from chassis.store.encoding import microseconds
+from chassis.store.encoding import EPOCH, microseconds
 from chassis.store.port import Create, Document, Filter, Index, Key, Op, Order, Query, Schema, Update, Value, Write
 from services.audit.edge import Tile
 
@@ -112,7 +114,7 @@ def entry_key(tenant: str, entry_id: str) -> Key:
 def entry_fields(entry: Entry, salt: bytes, personal: bytes, leaf: bytes, arrival: str, place: int) -> dict[str, Value]:
     """An entry as it is stored. Its message is bytes: it is searched by four fields, never changed, and written often."""
     fields: dict[str, Value] = {
-        TIME: entry.record_time.ToDatetime(tzinfo=UTC),
+        TIME: _moment(entry.record_time),
         ACTION: entry.action,
         RESOURCE: resource_terms(entry.resource.type, entry.resource.id),
         "body": entry.SerializeToString(),
@@ -125,6 +127,10 @@ def entry_fields(entry: Entry, salt: bytes, personal: bytes, leaf: bytes, arriva
         fields[ACTOR] = entry.actor.subject
         fields["salt"] = salt
     return fields
+
+
+def _moment(time: Timestamp) -> datetime:
+    return EPOCH + timedelta(0, time.seconds, time.nanos // 1000)
 
 
 def resource_terms(kind: str, name: str) -> list[Value]:

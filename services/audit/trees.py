@@ -6,20 +6,32 @@ never change.
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from chassis.store.port import DocumentStore, StoreCorrupt
-from services.audit.edge import WIDTH, Edge, Tile, cut, place, root_in
+from services.audit.edge import DEPTH, WIDTH, Edge, cut, place, root_in, tower
 from services.audit.merkle import HASH_BYTES, Node, Span, fold, nodes
 from services.audit.records import Batch, batch_of, batches_down, tile_key, tile_of
 
 EDGES: Final = 1_000
 """Tenants whose edge is kept, of some 20 KB each."""
 TILES: Final = 1_024
-"""Tiles kept, of 8 to 24 KB each."""
+"""Tiles kept, of 16 to 32 KB each."""
 
 _FIRST_PAGE: Final = 2
 _NEXT_PAGES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A tile with all nodes within it: a proof takes one of each level."""
+
+    level: int
+    index: int
+    tower: tuple[bytes, ...]
+    above: tuple[bytes, ...]
+
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -52,7 +64,7 @@ class Trees:
     def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
         self._edges: Kept[str, Edge] = Kept(EDGES)
-        self._tiles: Kept[tuple[str, int, int], Tile] = Kept(TILES)
+        self._tiles: Kept[tuple[str, int, int], _Whole] = Kept(TILES)
 
     async def edge(self, tenant: str) -> Edge:
         """The edge of the tree as it was when this process last looked: for who commits on it and is told if it moved."""
@@ -67,7 +79,7 @@ class Trees:
         end = batches[0].end
         base = known
         if known.size < end // WIDTH * WIDTH:
-            base = Edge.behind((await self._whole_tiles(tenant, [(0, end // WIDTH - 1)]))[0])
+            base = Edge.behind(*await self._last_tile(tenant, end // WIDTH - 1))
         leaves: list[bytes] = []
         for batch in reversed(batches):
             if batch.end > base.size:
@@ -113,12 +125,16 @@ class Trees:
                 missing.setdefault((level, first // WIDTH), []).append(node)
         for tile in await self._whole_tiles(tenant, list(missing)):
             for node in missing[tile.level, tile.index]:
-                _, first, count = place(node)
-                start = first % WIDTH * HASH_BYTES
-                found[node] = root_in(tile.hashes[start : start + count * HASH_BYTES])
+                start = (node.at << node.level % DEPTH) % WIDTH >> node.level % DEPTH
+                row = tile.tower[node.level % DEPTH]
+                found[node] = row[start * HASH_BYTES : (start + 1) * HASH_BYTES]
         return found
 
-    async def _whole_tiles(self, tenant: str, wanted: Sequence[tuple[int, int]]) -> list[Tile]:
+    async def _last_tile(self, tenant: str, index: int) -> tuple[int, tuple[bytes, ...]]:
+        (tile,) = await self._whole_tiles(tenant, [(0, index)])
+        return index, tile.above
+
+    async def _whole_tiles(self, tenant: str, wanted: Sequence[tuple[int, int]]) -> list[_Whole]:
         tiles = {at: self._tiles.get((tenant, *at)) for at in wanted}
         missing = [at for at, tile in tiles.items() if tile is None]
         if missing:
@@ -126,8 +142,9 @@ class Trees:
             for at, document in zip(missing, documents, strict=True):
                 if document is None:
                     raise _incomplete()
-                tiles[at] = tile_of(document)
-                self._tiles.put((tenant, *at), tile_of(document))
+                tile = tile_of(document)
+                held = tiles[at] = _Whole(*at, tower(tile.hashes), tile.above)
+                self._tiles.put((tenant, *at), held)
         return [tile for tile in tiles.values() if tile is not None]
 
     async def _newest_batches(self, tenant: str, known: int) -> list[Batch]:

@@ -74,7 +74,7 @@ def test_a_leaf_of_known_bytes() -> None:
     entry.occur_time.FromJsonString("2026-01-02T03:04:05.123Z")
     stored = recorded("acme", entry, FakeClock().now())
     assert canonical(stored, bytes(32)).decode() == (
-        '{"action":"a.b","entryId":"lhq81jscrkogqkri4e4vua8onusctmoc","idempotencyKey":"k",'
+        '{"action":"a.b","entryId":"ac7480cf8cdd310d53722389ff2918bf","idempotencyKey":"k",'
         '"metadata":{"a":"\\\\","b":"","é":"\\""},"occurTime":"2026-01-02T03:04:05.123Z","outcome":"OUTCOME_SUCCESS",'
         '"personalHash":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","reason":"",'
         '"recordTime":"2026-01-01T00:00:00Z","requestId":"","resource":{"id":"","type":""}}'

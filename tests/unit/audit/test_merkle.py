@@ -10,7 +10,7 @@ from pymerkle import InmemoryTree
 
 from launcher.verifier.tree import extends, includes
 from services.audit import merkle
-from services.audit.edge import DEPTH, WIDTH, Edge, Tile, cut, place, root_in, root_of
+from services.audit.edge import DEPTH, WIDTH, Edge, Tile, cut, place, root_in, root_of, tower
 from services.audit.merkle import Node, Span, fold, inclusion, leaf_hash, node_hash, nodes
 
 SIZES = st.integers(1, 700)
@@ -117,7 +117,12 @@ def test_tiles_and_edges_hold_every_node_of_a_tree_of_three_levels() -> None:
 
     for each in (1, 255, 256, 257, WIDTH * WIDTH - 1, WIDTH * WIDTH, WIDTH * WIDTH + 1, size):
         assert root(each) == root_of(leaves[:each])
-    again, _ = Edge.behind(tiles[0, size // WIDTH - 1]).extended(leaves[size // WIDTH * WIDTH :])
+    last = tiles[0, size // WIDTH - 1]
+    again, _ = Edge.behind(last.index, last.above).extended(leaves[size // WIDTH * WIDTH :])
     assert again == edge
     assert 1 << DEPTH == WIDTH
+    levels = tower(last.hashes)
+    assert [len(level) for level in levels] == [32 << DEPTH - each for each in range(DEPTH + 1)]
+    assert levels[3][:32] == root_in(last.hashes[: 8 * 32])
+    assert levels[DEPTH] == root_in(last.hashes)
     assert cut(b"ab" * 32) == [b"ab" * 16, b"ab" * 16]
