@@ -261,6 +261,7 @@ class Audit(Endpoint):
     sequence_interval: Seconds = setting(Seconds(0.25), "longest time until a pending entry is sequenced", 0.01, 60)
     sequence_batch: int = setting(256, "entries sequenced in one commit", 1, 400)
     checkpoint_interval: Seconds = setting(Seconds(10), "longest time from an entry to its checkpoint", 0.1, 3600)
+    refusals_interval: Seconds = setting(Seconds(60), "time for which refusals are counted into one entry", 0.1, 3600)
     retention: Seconds = setting(Seconds(0), "age at which entries are dropped to their hashes; 0 is never", 0, 3.2e9)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from chassis.auth.refusals import Refusals
 from chassis.clock import Clock
 from chassis.errors import ApiError, Code, internal
 from chassis.telemetry.metrics import Metrics
@@ -53,6 +54,7 @@ class App:
         pages: Pages,
         cors: Cors,
         metrics: Metrics,
+        refusals: Refusals,
         clock: Clock,
         new_id: Callable[[], str],
         max_body: int,
@@ -65,6 +67,7 @@ class App:
         self._pages = pages
         self._cors = cors
         self._measures = Measures(metrics)
+        self._refusals = refusals
         self._monotonic = clock.monotonic
         self._new_id = new_id
         self._max_body = max_body
@@ -95,6 +98,7 @@ class App:
             self._measures.observe(label.route, request.method, 499, self._monotonic() - started)
             return
         except ApiError as error:
+            self._refusals.caught(error, label.method, request.request_id)
             status, headers, body = problem(error, request.request_id)
         except MalformedPercent:
             status, headers, body = problem(path_malformed(), request.request_id)
@@ -126,6 +130,7 @@ class App:
         if route is None and request.method == "HEAD":
             route = methods.get("GET")
         endpoint = self._endpoints[id(route)] if route is not None else None
+        label.method = route.method.path if route is not None else ""
         if endpoint is None or not endpoint.open or b"authorization" in request.headers:
             await self._authenticate(request, endpoint)
         if endpoint is None:
@@ -207,11 +212,12 @@ class App:
 
 
 class _Label:
-    """What is known of a request by the time it is answered: its route and the headers of its version."""
+    """What is known of a request by the time it is answered: its route, its RPC and the headers of its version."""
 
-    __slots__ = ("headers", "route", "streams")
+    __slots__ = ("headers", "method", "route", "streams")
 
     def __init__(self) -> None:
+        self.method = ""
         self.route = _UNROUTED
         self.streams = False
         self.headers: Headers = []

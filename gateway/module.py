@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
+from chassis.auth.refusals import Refusals
 from chassis.clock import Clock
 from chassis.config import Config
 from chassis.policies import of_method
@@ -66,13 +67,14 @@ def build(
     retirements: Mapping[str, Retirement] | None = None,
     handlers: Mapping[str, StreamHandler] | None = None,
     load: Shedder | None = None,
+    refusals: Refusals | None = None,
 ) -> Gateway:
     """`upstreams` are the deployed services by name (`devices`); the RPCs of others answer 501. Every version of the
     API that `schema` has is served, those named in `retirements` as deprecated. Session tokens are accepted where the
     sessions service is among the upstreams and `issue` signs caller tokens. `handlers` serve the event streams of RPCs, by
     path (`/bas.events.v2.EventService/SubscribeEvents`), in place of a call for each client; when left out, those of the
     events service, if it is there and `issue` signs, are served by a hub. `load` refuses calls while the process has more
-    to do than it can.
+    to do than it can. `refusals` counts who is refused; its owner tells the audit log.
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
@@ -155,6 +157,7 @@ def build(
         pages=Pages(readiness, metrics.registry, document, lambda: docs_page(document())),
         cors=Cors(config.gateway.cors_origins),
         metrics=metrics,
+        refusals=refusals or Refusals(clock, metrics, kept=False),
         clock=clock,
         new_id=_ids(random_bytes),
         max_body=config.gateway.max_body,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from chassis.auth.refusals import Refused
 from chassis.errors import ApiError, permission_denied, unimplemented
 from chassis.interceptors.stream import StreamCall
 from gateway.auth import Authenticator
@@ -135,7 +136,7 @@ class StreamEndpoint:
     def _handed(self, handler: StreamHandler, request: Request, message: bytes, credential: Credential) -> "_Handed":
         scope = self.route.method.policy.scope
         if not credential.caller.may(scope):
-            raise permission_denied(scope)
+            raise Refused(permission_denied(scope), "SCOPE_MISSING", credential.caller)
         metadata = request.metadata(self._new_trace)
         return _Handed(handler, request, message, credential, metadata, self._authenticator)
 

@@ -11,6 +11,7 @@ from chassis.resilience.shedding import Shedder
 from gateway.module import build
 from gateway.server import GatewayServer
 from gateway.upstream import ServiceUpstream
+from launcher.gateway_refusals import GatewayRefusals
 from launcher.probe_credential import ProbeCredential
 from launcher.process import Process
 from launcher.targets import GATEWAY, address_of, deployed
@@ -29,6 +30,7 @@ class GatewayTarget:
         gateway = process.config.gateway
         self._load = Shedder(process.config.shed, gateway.max_connections, process.metrics, random.random)
         self._lag = LoopLag(self._load.sample)
+        self._refusals = GatewayRefusals(process, self._lag.late_since)
 
     async def start(self) -> None:
         process = self._process
@@ -46,8 +48,10 @@ class GatewayTarget:
             random_bytes=process.random_bytes,
             issue=self._issue if process.keys.signing is not None else None,
             load=self._load,
+            refusals=self._refusals.refusals,
         )
         await server.start(gateway)
+        self._refusals.start()
 
     def _issue(self, grant: Grant) -> str:
         process = self._process
@@ -71,3 +75,4 @@ class GatewayTarget:
         self._lag.stop()
         if self._server is not None:
             await self._server.stop()
+        await self._refusals.stop()

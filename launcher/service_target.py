@@ -2,14 +2,18 @@
 
 import random
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from chassis.api.validation import compile_validator
+from chassis.auth.refusals import Refusals
 from chassis.cache.client import CacheBreakerOpen, open_cache
 from chassis.interceptors.admission import Gate
 from chassis.interceptors.server import ServerChain
-from chassis.module import Parts
+from chassis.module import Background, Parts
+from chassis.outbox.audit import SERVICE as AUDIT
 from chassis.outbox.records import with_outbox
+from chassis.outbox.refusals import RefusalLog, committing
 from chassis.peers import ServicePeers
 from chassis.resilience.lag import LoopLag
 from chassis.resilience.shedding import Shedder
@@ -22,7 +26,7 @@ from launcher.limits import TenantLimits
 from launcher.process import Process
 from launcher.side_effects import SideEffects
 from launcher.specs import spec_of
-from launcher.targets import address_of, endpoint, metrics_port
+from launcher.targets import address_of, deployed, endpoint, metrics_port
 
 
 class ServiceTarget:
@@ -104,7 +108,18 @@ class ServiceTarget:
                 guard=process.breakers,
             ),
         )
+        refusals = Refusals(process.clock, process.metrics, kept=AUDIT in deployed(config))
+        refused = RefusalLog(
+            self.name,
+            refusals,
+            committing(store, side_effects.outbox),
+            process.clock,
+            float(config.audit.refusals_interval),
+            process.random_bytes,
+        )
+        started.push_async_callback(refused.close)
         module = limits.with_watch(side_effects.with_relay(module, peers))
+        module = replace(module, background=(*module.background, Background("refusals", refused.run)))
         verbose = config.log.level == "debug"
         gate = Gate(
             process.verifier(),
@@ -114,6 +129,7 @@ class ServiceTarget:
             log_calls=verbose,
             limiter=limits.limiter,
             shedder=shedder,
+            refusals=refusals,
         )
         chain = ServerChain(gate, process.metrics, compile_validator)
         server = GrpcServer(

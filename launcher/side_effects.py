@@ -65,10 +65,11 @@ class SideEffects:
 
 
 def deliveries(config: Config, service: str, peers: Callable[[str], Peer]) -> dict[str, Deliver]:
-    """The consumers that every service but themselves has, as far as they are part of the deployment."""
-    there = set(deployed(config)) - {service}
+    """The consumers that every service has, as far as they are part of the deployment. The events service tells no events;
+    the audit service delivers entries to itself, of those that it refuses to show its log."""
+    there = set(deployed(config))
     found: dict[str, Deliver] = {}
-    if events.SERVICE in there:
+    if events.SERVICE in there - {service}:
         found[EVENT] = events.deliver_events(peers(events.SERVICE))
     if audit.SERVICE in there:
         found[AUDIT] = audit.deliver_audit(peers(audit.SERVICE))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import jwt
 
 from chassis.auth.keys import KeyFileError, KeySet
+from chassis.auth.refusals import Refused
 from chassis.config import Auth, show
 from chassis.context import Caller
 from chassis.errors import ApiError, unauthenticated
@@ -47,8 +48,9 @@ def invalid() -> ApiError:
     return unauthenticated("TOKEN_INVALID", "The caller token is not valid.")
 
 
-def expired() -> ApiError:
-    return unauthenticated("TOKEN_EXPIRED", "The caller token has expired.")
+def expired(caller: Caller) -> Refused:
+    answer = unauthenticated("TOKEN_EXPIRED", "The caller token has expired.")
+    return Refused(answer, answer.reason, caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def mint(keys: KeySet, auth: Auth, grant: Grant, now: datetime) -> str:
 
 def verify(token: str, keys: KeySet, auth: Auth, now: datetime) -> Caller:
     """The caller that `token` names. Raises UNAUTHENTICATED with TOKEN_INVALID or TOKEN_EXPIRED, never saying which
-    rule a bad token broke."""
+    rule a bad token broke; as Refused where only its times are wrong. A token for another issuer or audience is no
+    such: the tenant that it names is not one of this deployment."""
     if len(token) > MOST_BYTES or not _COMPACT.fullmatch(token):
         raise invalid()
     try:
@@ -138,15 +141,17 @@ def _caller(claims: Mapping[str, Any], auth: Auth, now: float) -> Caller:
         and (session == "" or _is(_SUBJECT, session))
         and isinstance(claims["scope"], str)
         and all(_is(_SCOPE, scope) for scope in scopes)
-        and issued <= now + auth.leeway
-        and not_before <= now + auth.leeway
-        and 0 < expires - issued <= auth.max_ttl
     )
     if not sound:
         raise invalid()
+    caller = Caller(claims["tenant"], claims["sub"], expand(scopes), expires, session)
+    if issued > now + auth.leeway or not_before > now + auth.leeway:
+        raise Refused(invalid(), "TOKEN_NOT_YET_VALID", caller)
+    if not 0 < expires - issued <= auth.max_ttl:
+        raise Refused(invalid(), "TOKEN_LIFE_TOO_LONG", caller)
     if now >= expires + auth.leeway:
-        raise expired()
-    return Caller(claims["tenant"], claims["sub"], expand(scopes), expires, session)
+        raise expired(caller)
+    return caller
 
 
 def _moment(value: object) -> float:

@@ -44,7 +44,7 @@ class Verifier:
             return self._first_time(authorization)
         if self._clock.now().timestamp() >= caller.expires_at + self._auth.leeway:
             del self._verified[authorization]
-            raise tokens.expired()
+            raise tokens.expired(caller)
         self._verified.move_to_end(authorization)
         return caller
 

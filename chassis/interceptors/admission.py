@@ -12,6 +12,7 @@ import grpc
 
 from chassis import context
 from chassis.auth import tokens
+from chassis.auth.refusals import Refusals, Refused
 from chassis.auth.verifier import Verifier
 from chassis.clock import Clock
 from chassis.config import Deadline
@@ -71,6 +72,8 @@ class Gate:
     """None where tenants have no limits."""
     shedder: Shedder | None = None
     """None where nothing is refused under overload."""
+    refusals: Refusals | None = None
+    """None where nobody counts who was refused."""
 
 
 Admit = Callable[[ServerContext, Progress], "Awaitable[None] | None"]
@@ -156,7 +159,7 @@ def _authentication(verifier: Verifier, policy: Policy) -> Callable[[str | bytes
             raise tokens.invalid()
         caller = verify(authorization)
         if scope and scope not in caller.scopes:
-            raise permission_denied(scope)
+            raise Refused(permission_denied(scope), "SCOPE_MISSING", caller)
         return caller
 
     return authenticate

@@ -11,6 +11,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from chassis.auth.refusals import Refusals
 from chassis.errors import ApiError, Code
 from chassis.interceptors.admission import Gate, Progress, ServerContext, admission, identify
 from chassis.interceptors.metrics import MethodMetrics, kind_of
@@ -79,7 +80,7 @@ class _Steps:
         self.admit = admission(gate, method.path, method.policy, streams=streams)
         expected = None if streams else method.policy.default_deadline
         recovery = Recovery(method.path, expected, gate.clock.monotonic, verbose=gate.log_calls)
-        self.fail = recovery.fail
+        self.fail = recovery.fail if gate.refusals is None else _counted(gate.refusals, method.path, recovery.fail)
         self.refuse = recovery.refuse
         self.parse = _parser(method.request, validate)
         self.finish = _finisher(self.metrics, recovery, self.clock)
@@ -133,6 +134,19 @@ class _Requests:
 
     async def __anext__(self) -> Message:
         return self._parse(await self._next())
+
+
+def _counted(
+    refusals: Refusals, path: str, fail: Callable[[ServerContext, Progress, BaseException], None]
+) -> Callable[[ServerContext, Progress, BaseException], None]:
+    """What a failed call goes through, where refusals are counted. A call that succeeds does not."""
+
+    def counted(rpc: ServerContext, progress: Progress, problem: BaseException) -> None:
+        if isinstance(problem, ApiError):
+            refusals.caught(problem, path, progress.request_id)
+        fail(rpc, progress, problem)
+
+    return counted
 
 
 def _finisher(

@@ -14,7 +14,7 @@ from chassis.outbox.port import AUDIT, Effect
 _SUBJECT: Final = 128
 _REASON: Final = 256
 _SHOWN: Final = 95
-_is_id: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
+is_id: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
 
 
 def entry(
@@ -34,10 +34,10 @@ def entry(
     kind, name = resource
     made = Entry(action=action, outcome=OUTCOME_SUCCESS, reason=str(more.get("reason", ""))[:_REASON])
     made.actor.subject = f"service:{service}" if caller is None else fitting(caller.subject)
-    if caller is not None and _is_id(caller.session_id):
+    if caller is not None and is_id(caller.session_id):
         made.actor.session_id = caller.session_id
     made.resource.type, made.resource.id = kind, name.partition("/")[2]
-    if call is not None and _is_id(call.request_id):
+    if call is not None and is_id(call.request_id):
         made.request_id = call.request_id
     if "changedPaths" in more:
         made.metadata["changedPaths"] = ",".join(more["changedPaths"])

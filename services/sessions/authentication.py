@@ -3,9 +3,12 @@
 All refusals are one answer on one way: a look into the cache, or the store, for whatever id the token claims.
 """
 
-from bas.sessions.v2.sessions_pb2 import SESSION_STATUS_ACTIVE
+from bas.sessions.v2.sessions_pb2 import SESSION_STATUS_ACTIVE, Session
 from bas.sessions.v2.sessions_service_pb2 import RefreshSessionResponse
+from chassis import context
+from chassis.auth.refusals import Refused
 from chassis.clock import Clock
+from chassis.context import Caller
 from chassis.errors import ApiError, Code
 from chassis.store.encoding import microseconds
 from chassis.telemetry.metrics import Metrics
@@ -102,11 +105,16 @@ class Authenticator:
     async def _admit(self, presented: Presented, entry: Entry, standing: Standing, now: int, tenant: str) -> None:
         """Raises SESSION_INVALID unless the token opens a session that is live, and the caller's."""
         if not entry.active or now >= entry.end:
-            raise rules.invalid()
+            if standing is Standing.UNKNOWN:
+                raise rules.invalid()
+            raise _refused(rules.ENDED, presented, entry)
         if standing is Standing.STOLEN:
             await self._shut(presented, entry.tenant)
-        if standing in (Standing.STOLEN, Standing.UNKNOWN) or (tenant and tenant != entry.tenant):
+            raise _refused(rules.REUSED, presented, entry)
+        if standing is Standing.UNKNOWN:
             raise rules.invalid()
+        if tenant and tenant != entry.tenant:
+            raise _refused(rules.FOREIGN, presented, entry, *_calling())
 
     def _judge(self, presented: Presented, secret: Secret, now: int) -> Standing:
         if rotation.same(presented.digest, secret.digest):
@@ -133,6 +141,17 @@ class Authenticator:
             self._left.inc()
         else:
             self._revoked.inc()
+
+
+def _refused(why: str, presented: Presented, entry: Entry, *more: Caller) -> Refused:
+    """SESSION_INVALID as any other, of a token that is genuine: its session's tenant is to know."""
+    user = Session.FromString(entry.session).user_id
+    return Refused(rules.invalid(), why, Caller(entry.tenant, user, frozenset(), 0.0, presented.session_id), *more)
+
+
+def _calling() -> tuple[Caller, ...]:
+    call = context.current()
+    return () if call is None or call.caller is None else (call.caller,)
 
 
 def _too_often() -> ApiError:

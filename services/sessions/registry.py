@@ -10,6 +10,7 @@ from bas.sessions.v2.sessions_pb2 import Session
 from bas.sessions.v2.sessions_service_pb2 import CreateSessionRequest, CreateSessionResponse
 from chassis.api.ids import etag_of, new_id
 from chassis.api.validation import compile_validator
+from chassis.auth.refusals import Refused
 from chassis.clock import Clock
 from chassis.context import Caller
 from chassis.errors import ApiError, Violation, invalid_argument, invalid_field, permission_denied
@@ -63,7 +64,7 @@ class Registry:
             raise invalid_field("session.session_id", "is made by the service: leave it out")
         for scope in given.scopes:
             if not caller.may(scope):
-                raise permission_denied(scope)
+                raise Refused(permission_denied(scope), "SCOPE_MISSING", caller)
         if self._slots.policy.most:
             async with self._turns.of(f"{caller.tenant}/{given.user_id}"):
                 return await self._create(caller.tenant, request)

@@ -20,6 +20,12 @@ from services.sessions.timeouts import Limits, Timeouts, chosen, end_of, touch_a
 STATUSES: Final = (SESSION_STATUS_ACTIVE, SESSION_STATUS_EXPIRED, SESSION_STATUS_REVOKED)
 
 STOLEN: Final = "token used after it was exchanged"
+ENDED: Final = "SESSION_ENDED"
+"""Why a token was refused, for the audit log: its session was revoked or has expired."""
+REUSED: Final = "SESSION_TOKEN_REUSED"
+"""It had been exchanged, and its grace was over."""
+FOREIGN: Final = "SESSION_OF_ANOTHER_TENANT"
+"""A caller of one tenant has sent the token of another's session."""
 DISPLACED: Final = "displaced by a newer session"
 
 
