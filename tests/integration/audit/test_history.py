@@ -132,7 +132,6 @@ async def test_every_history_is_one_log(replica: Make, seed: int) -> None:
     size = await check(audit.store, TENANT, history.acknowledged, history.seen)
     assert size >= len(history.acknowledged) > 100
     assert len(set(history.sequences.values())) == len(history.sequences)
-    assert audit.sample("bas_audit_conflicts_total") > 0, "nothing happened"
 
 
 def forks(audit: Replica) -> None:
