@@ -196,13 +196,16 @@ class Hub:
         self.draining = True
         leaving = sorted(self._streams, key=lambda _: self._random())
         steps = min(_DRAIN_STEPS, len(leaving))
+        begun = self._clock.monotonic()
         try:
             for step in range(steps):
                 if not self._streams:
                     break
                 for connection in leaving[step::steps]:
                     self._expel(connection, END_REASON_DRAINING)
-                await self._clock.sleep(seconds * _DRAIN_SHARE / steps)
+                # To a moment, not for a time: on a busy machine being late would add up, until some are left without a word.
+                moment = begun + seconds * _DRAIN_SHARE * (step + 1) / steps
+                await self._clock.sleep(max(0.0, moment - self._clock.monotonic()))
             until = self._clock.monotonic() + seconds * (1 - _DRAIN_SHARE)
             while self._clock.monotonic() < until and not all(gone(transport) for _, transport in self._closing):
                 await self._clock.sleep(_LOOK)

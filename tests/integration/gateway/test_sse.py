@@ -228,7 +228,7 @@ async def test_too_many_are_told_when_to_come_back() -> None:
 
 
 async def test_stopping_ends_all_streams_in_order() -> None:
-    async with serving(drain=Seconds(2)) as gateway:
+    async with serving(drain=Seconds(5)) as gateway:
         listeners = [await gateway.listen() for _ in range(20)]
         await eventually(lambda: len(gateway.hub) == 20, "all connections")
         stopping = asyncio.create_task(gateway.server.stop())

@@ -230,7 +230,7 @@ async def test_a_reader_that_stops_for_long_is_cut_off() -> None:
 
 
 async def test_streams_end_when_the_gateway_stops() -> None:
-    async with serve_streams() as services, gateway(services, drain=Seconds(2)) as running:
+    async with serve_streams() as services, gateway(services, drain=Seconds(5)) as running:
         services.script = lambda: silence("a")
         async with running.client() as http, http.stream("GET", EXPORT_PATH) as answer:
             lines = answer.aiter_lines()
