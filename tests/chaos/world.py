@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -171,10 +171,10 @@ class World:
             return False
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port(GATEWAY))
-            async with asyncio.timeout(5):
-                writer.write(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                answer = await reader.read()
-            writer.close()
+            with closing(writer):
+                async with asyncio.timeout(10):
+                    writer.write(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                    answer = await reader.read()
         except (OSError, TimeoutError):
             return False
         return answer.startswith(b"HTTP/1.1 200")

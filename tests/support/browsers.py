@@ -104,6 +104,7 @@ class Browser:
                 try:
                     await self._connect()
                 finally:
+                    # Whatever ends it: a writer that is dropped before its transport is closing is a warning.
                     self.connected = False
                     self.cut()
                     self._writer = None
@@ -177,7 +178,7 @@ async def all_of(browsers: Sequence[Browser], condition: Callable[[Browser], boo
         )
 
     try:
-        await eventually(met, what, within=60.0, every=0.05)
+        await eventually(met, what, within=120.0, every=0.05)
     except AssertionError:
         raise AssertionError(lagging()) from None
 

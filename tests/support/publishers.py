@@ -21,7 +21,7 @@ from tests.support.platform import Platform
 SOURCE = "/test"
 TYPES = ("order.paid", "order.sent", "door.opened")
 _AGAIN = 0.05
-_STORED = 60.0
+_STORED = 120.0
 
 
 @dataclass
@@ -94,8 +94,10 @@ class Tenant:
         return judge(self.log, [browser.reading for browser in self.browsers])
 
     async def close(self) -> None:
-        await asyncio.gather(*(browser.close() for browser in self.browsers))
-        await self.client.aclose()
+        try:
+            await asyncio.gather(*(browser.close() for browser in self.browsers))
+        finally:
+            await self.client.aclose()
 
 
 def tenant(platform: Platform, name: str) -> Tenant:
@@ -130,7 +132,7 @@ class Storm:
     async def more(self, count: int) -> None:
         """Wait until so many more are stored."""
         goal = self.published + count
-        await eventually(lambda: self.published >= goal, f"{count} more events", within=60.0)
+        await eventually(lambda: self.published >= goal, f"{count} more events", within=120.0)
 
     async def _run(self, one: Tenant) -> None:
         while True:

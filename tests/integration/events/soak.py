@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from launcher.targets import GATEWAY
@@ -125,24 +125,22 @@ class Soak:
 
     async def run(self) -> Outcome:
         begun = time.monotonic()
-        self._tenants = [tenant(self._platform, f"soak{number}") for number in range(self._plan.tenants)]
-        try:
+        async with AsyncExitStack() as stack:
+            for number in range(self._plan.tenants):
+                one = tenant(self._platform, f"soak{number}")
+                stack.push_async_callback(one.close)
+                self._tenants.append(one)
             await self._open()
-            publishing = [asyncio.create_task(self._publish(one)) for one in self._tenants for _ in range(2)]
-            try:
+            async with asyncio.TaskGroup() as publishing:
+                tasks = [publishing.create_task(self._publish(one)) for one in self._tenants for _ in range(2)]
                 await self._disturb(time.monotonic() + self._plan.seconds)
-            finally:
-                for task in publishing:
+                for task in tasks:
                     task.cancel()
-                results = await asyncio.gather(*publishing, return_exceptions=True)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-            await asyncio.gather(*(one.told() for one in self._tenants))
+            async with asyncio.TaskGroup() as telling:
+                for one in self._tenants:
+                    telling.create_task(one.told())
             for one in self._tenants:
                 self._count(one)
-        finally:
-            await asyncio.gather(*(one.close() for one in self._tenants))
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
 
@@ -196,7 +194,7 @@ class Soak:
     async def _end(self, part: str, signum: int) -> None:
         pid = self._platform.parts()[part]
         os.kill(pid, signum)
-        await eventually(lambda: self._platform.parts().get(part, pid) != pid, f"another {part}", within=60.0)
+        await eventually(lambda: self._platform.parts().get(part, pid) != pid, f"another {part}", within=120.0)
         await ready(self._platform.gateway)
 
     async def _kill_other(self) -> None:
@@ -231,9 +229,12 @@ async def soak(plan: Plan) -> Outcome:
 
 
 def _any_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    """One that stays free while its gateway is away: below those that a system gives to outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
 
 
 def _arguments() -> Plan:
