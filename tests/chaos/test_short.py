@@ -23,7 +23,7 @@ PLAN = Plan(
     timeout=15.0,
     scale=0.3,
     recovery=0,
-    settle=60.0,
+    settle=180.0,
     strict=False,
 )
 

@@ -61,7 +61,7 @@ async def shop(platform: Platform, name: str) -> AsyncIterator[Tenant]:
 async def restart_gateway(platform: Platform) -> None:
     before = platform.parts()["gateway"]
     os.kill(before, signal.SIGTERM)
-    await eventually(lambda: platform.parts().get("gateway", before) != before, "another gateway")
+    await eventually(lambda: platform.parts().get("gateway", before) != before, "another gateway", within=120.0)
     await ready(platform.gateway)
 
 

@@ -49,7 +49,7 @@ class World:
 
     async def another(self, part: str, pid: int) -> None:
         """Wait for one that is not `pid`, and for all being well."""
-        await eventually(lambda: self.platform.parts().get(part, pid) != pid, f"another {part}")
+        await eventually(lambda: self.platform.parts().get(part, pid) != pid, f"another {part}", within=120.0)
         await ready(self.platform.gateway)
 
     async def forget(self) -> None:
@@ -142,7 +142,7 @@ async def test_valkey_stalled(world: World) -> None:
         world.valkey.pause()
         try:
             before = [browser.bytes for browser in big.browsers]
-            await eventually(lambda: min(big.refusals, small.refusals) > 0, "a refusal")
+            await eventually(lambda: min(big.refusals, small.refusals) > 0, "a refusal", within=60.0)
             await eventually(
                 lambda: all(now.bytes > then for now, then in zip(big.browsers, before, strict=True)), "heartbeats"
             )

@@ -7,7 +7,7 @@ import httpx
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
 
-WITHIN = 30.0
+WITHIN = 90.0
 
 
 async def done(caller: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:

@@ -221,7 +221,7 @@ async def ready(address: str) -> None:
                 return (await client.get("/readyz")).status_code == 200
             return False
 
-        await eventually(well, f"{address} is ready", within=60.0, every=0.1)
+        await eventually(well, f"{address} is ready", within=120.0, every=0.1)
 
 
 def runs(pid: int) -> bool:

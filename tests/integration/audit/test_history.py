@@ -109,7 +109,7 @@ async def made(
         asyncio.ensure_future(history.appender(replicas[name % 2], name, random.getrandbits(32)))
         for name in range(APPENDERS)
     ]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         for _ in range(4):  # each time all loops die where they are
             async with (
                 running(replicas[0], "sequencer", "checkpoints"),

@@ -65,7 +65,7 @@ class Api:
 @contextmanager
 def acting(tenant: str) -> Iterator[None]:
     caller = Caller(tenant, "tester", frozenset({"events:read", "events:write"}), 4e9)
-    token = context.enter(Call("test", "r1", SystemClock().monotonic() + 60, caller))
+    token = context.enter(Call("test", "r1", SystemClock().monotonic() + 600, caller))
     try:
         yield
     finally:

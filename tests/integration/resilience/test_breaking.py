@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from chassis.clock import FakeClock
 from chassis.config import Breaker as Budget
@@ -14,6 +15,7 @@ from chassis.interceptors.client import UnaryCall
 from chassis.interceptors.status import STATUS_CODES, trailers_of
 from chassis.policies import Policy, Retry
 from chassis.resilience.breaker import Breaker, BreakerOpen, Guard, Permit, State
+from gateway.upstream import ServiceUpstream
 from tests.integration.resilience.rig import PATH, SAFE, calling, hang, refuse, serving, well
 from tests.support.eventually import eventually
 
@@ -58,6 +60,23 @@ async def test_a_service_that_is_away_is_asked_five_times_and_then_when_it_may_b
         await clock.advance(14.9)
         assert await outcomes(call, 1) == ["BREAKER_OPEN"]
         await clock.advance(0.1)
+        assert await outcomes(call, 20) == ["OK"] * 20
+        assert guard.state is State.CLOSED
+
+
+async def test_a_service_that_serves_again_is_probed_at_once_and_one_that_only_says_so_is_not() -> None:
+    guard, _ = breaker()
+    async with serving(AWAY) as backend, calling(backend.port, ONCE, guard) as client:
+        upstream, call = ServiceUpstream(client), client.unary(PATH, SAFE)
+        assert await upstream.ready("", 60.0)
+        assert await outcomes(call, 6) == ["UNAVAILABLE"] * 5 + ["BREAKER_OPEN"]
+        assert await upstream.ready("", 60.0)
+        assert await outcomes(call, 1) == ["BREAKER_OPEN"], "it has said that it serves all the time"
+        backend.health = health_pb2.HealthCheckResponse.NOT_SERVING
+        assert not await upstream.ready("", 60.0)
+        backend.act, backend.health = well, health_pb2.HealthCheckResponse.SERVING
+        assert await outcomes(call, 1) == ["BREAKER_OPEN"]
+        assert await upstream.ready("", 60.0)
         assert await outcomes(call, 20) == ["OK"] * 20
         assert guard.state is State.CLOSED
 
@@ -145,7 +164,11 @@ async def test_a_service_that_hangs_trips_it_and_deadlines_too_short_for_it_do_n
         call = client.unary(PATH, QUICK)
         assert set(await outcomes(call, 10, 0.02)) == {"DEADLINE_EXCEEDED"}
         assert guard.state is State.CLOSED
-        assert (await outcomes(call, 6, None))[-1] == "BREAKER_OPEN"
+
+        async def refused() -> bool:
+            return (await outcomes(call, 1, None))[-1] == "BREAKER_OPEN"
+
+        await eventually(refused, "the breaker opens")
 
 
 async def test_a_busy_loop_of_our_own_is_not_the_services_fault() -> None:
