@@ -12,7 +12,7 @@ from chassis.http2.channel import Channel
 from chassis.interceptors.client import Link, UnaryCall, unary
 from chassis.interceptors.stream import StreamCall, stream
 from chassis.policies import Policy
-from chassis.resilience.breaker import AlwaysAdmit, Guard
+from chassis.resilience.breaker import AlwaysAdmit, Breaker, Guard
 from chassis.resilience.lag import never_late
 from chassis.resilience.retry import Retries
 from chassis.telemetry.metrics import Metrics
@@ -74,6 +74,7 @@ class Client:
         )
         retries = Retries(retry or Retry(), clock, random, lambda outcome: told.labels(outcome).inc())
         self._link = Link(retries, guard or AlwaysAdmit(), late)
+        self._guard = guard
         self._bare = Link(Retries(Retry(attempts=0), clock, random))
 
     def unary(self, path: str, policy: Policy, *, guarded: bool = True) -> UnaryCall:
@@ -88,6 +89,11 @@ class Client:
             deadline=self._deadline,
             link=self._link if guarded else self._bare,
         )
+
+    def heard(self) -> None:
+        """The other one has been heard of again by an unguarded call: if its breaker is open, the next call is a probe."""
+        if isinstance(self._guard, Breaker):
+            self._guard.look_again()
 
     def stream(self, path: str) -> StreamCall:
         """The method at `path` that answers with a stream; keep it, as above."""

@@ -44,6 +44,7 @@ class ServiceUpstream:
         self._client = client
         self._credential = credential
         self._check = client.unary("/grpc.health.v1.Health/Check", _PROBE, guarded=False)
+        self._serves = False
 
     def unary(self, path: str, policy: Policy) -> UnaryCall:
         return self._client.unary(path, policy)
@@ -52,15 +53,23 @@ class ServiceUpstream:
         return self._client.stream(path)
 
     async def ready(self, service: str, seconds: float) -> bool:
+        served, self._serves = self._serves, await self._is_serving(service, seconds)
+        if self._serves and not served:
+            # Started again: nobody has to wait for the breaker's own time. Only then: one that says it serves, and does not,
+            # is probed no more often than others.
+            self._client.heard()
+        return self._serves
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _is_serving(self, service: str, seconds: float) -> bool:
         request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
         try:
             answer = health_pb2.HealthCheckResponse.FromString(await self._check(request, seconds, self._credential()))
         except (ApiError, DecodeError):
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    async def close(self) -> None:
-        await self._client.close()
 
 
 class Upstreams:

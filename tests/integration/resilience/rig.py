@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from chassis.channel import Client
 from chassis.clock import Clock, SystemClock
@@ -29,6 +30,7 @@ class Backend:
 
     def __init__(self, act: Callable[[Any], Awaitable[bytes]]) -> None:
         self.act = act
+        self.health = health_pb2.HealthCheckResponse.SERVING
         self.attempts: Counter[bytes] = Counter()
         self.marks: list[str | None] = []
         self.port = 0
@@ -44,6 +46,10 @@ class Backend:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+    async def check(self, _request: bytes, _rpc: Any) -> bytes:
+        answer: bytes = health_pb2.HealthCheckResponse(status=self.health).SerializeToString()
+        return answer
 
     @property
     def total(self) -> int:
@@ -76,6 +82,8 @@ async def serving(act: Callable[[Any], Awaitable[bytes]]) -> AsyncIterator[Backe
     service, _, method = PATH[1:].rpartition("/")
     handler: Any = grpc.unary_unary_rpc_method_handler(backend.ask)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    check: Any = grpc.unary_unary_rpc_method_handler(backend.check)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),))
     backend.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
