@@ -157,7 +157,7 @@ def build(
         pages=Pages(readiness, metrics.registry, document, lambda: docs_page(document())),
         cors=Cors(config.gateway.cors_origins),
         metrics=metrics,
-        refusals=refusals or Refusals(clock, metrics, kept=False),
+        refusals=refusals if refusals is not None else Refusals(clock, metrics, kept=False),
         clock=clock,
         new_id=_ids(random_bytes),
         max_body=config.gateway.max_body,

@@ -90,7 +90,8 @@ class Refusals:
         """So many have no entry, or may have none."""
         self._unrecorded.inc(count)
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         """Tallies of this window."""
         return len(self._tallies)
 

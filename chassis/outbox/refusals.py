@@ -70,7 +70,7 @@ class RefusalLog:
 
     async def flush(self) -> None:
         """End the window, and write what waits. Never raises for what the store or the audit service says."""
-        if len(self._waiting) < WAITING and len(self._refusals):
+        if len(self._waiting) < WAITING and self._refusals.size:
             self._window += 1
             self._waiting += self._effects(self._refusals.take())
         if self._waiting:
@@ -83,10 +83,10 @@ class RefusalLog:
                 await self.flush()
         except TimeoutError:
             pass
-        if self._waiting or len(self._refusals):
+        if self._waiting or self._refusals.size:
             # Maybe some of them have been written: a lost answer looks like this, too.
             structlog.get_logger("bas.audit").warning("refusals not recorded", entries=len(self._waiting))
-            self._refusals.lost(len(self._waiting) + len(self._refusals))
+            self._refusals.lost(len(self._waiting) + self._refusals.size)
 
     @property
     def waiting(self) -> int:

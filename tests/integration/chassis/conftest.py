@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from chassis.auth import keys, tokens
 from chassis.auth.keys import KeySet
+from chassis.auth.refusals import Refusals
 from chassis.auth.tokens import Grant
 from chassis.auth.verifier import Verifier
 from chassis.clock import Clock, SystemClock
@@ -97,10 +98,13 @@ def make_server(
     deadline: Deadline | None = None,
     limiter: Limiter | None = None,
     shedder: Shedder | None = None,
+    refusals: Refusals | None = None,
 ) -> GrpcServer:
     clock = clock or SystemClock()
     verifier = Verifier(held, Auth(), clock)
-    gate = Gate(verifier, clock, deadline or Deadline(), os.urandom, limiter=limiter, shedder=shedder)
+    gate = Gate(
+        verifier, clock, deadline or Deadline(), os.urandom, limiter=limiter, shedder=shedder, refusals=refusals
+    )
     chain = ServerChain(gate, metrics, lambda _descriptor: refuse_bad)
     module = ServiceModule("echo", echo.DESCRIPTOR, servicer)
     return GrpcServer([module], chain, config, host=host, port=port, setting="BAS_ECHO_PORT")
