@@ -251,7 +251,7 @@ async def test_the_command_line(platform: Platform) -> None:
         assert tail.stdout is not None
 
         async def line() -> Any:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 return json.loads(await tail.stdout.readline()) if tail.stdout else None
 
         try:
@@ -279,7 +279,7 @@ async def test_the_command_line(platform: Platform) -> None:
             await one.publish(6)  # numbers 3 to 8, four of which are of orders
             assert [(await line())["event"]["sequence"] for _ in range(4)] == ["3", "5", "6", "8"]
             tail.send_signal(signal.SIGINT)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 _, err = await tail.communicate()
             assert tail.returncode == 0, err
             assert b"connection lost" in err

@@ -65,6 +65,7 @@ async def running() -> AsyncIterator[World]:
             new_platform(
                 BAS_REDIS_URL=valkey.url,
                 BAS_GATEWAY_STREAM_RETRY="1s",
+                BAS_GATEWAY_DRAIN="6s",  # a busy machine is to get round to all goodbyes
                 BAS_BREAKER_HALF_OPEN_AFTER="1s",
                 BAS_GATEWAY_STREAM_HEARTBEAT="1s",
                 BAS_GATEWAY_STREAM_BUFFER="65536",

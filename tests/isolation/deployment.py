@@ -149,7 +149,7 @@ class _Building:
             deadline=patience.DEADLINE,
             gateway=Gateway(port=0, stream_heartbeat=Seconds(0.15)),
             redis=patience.cache_at(valkey_url),
-            events=Events(heartbeat=Seconds(0.15), shards=2, log_timeout=Seconds(5)),
+            events=Events(heartbeat=Seconds(0.15), shards=2, log_timeout=Seconds(10)),
         )
         self.clock = ShiftedClock()
         self.stores: list[WatchedStore] = []

@@ -116,7 +116,7 @@ async def test_processes_that_are_stopped_and_killed(tmp_path: Path, monkeypatch
                 await asyncio.sleep(0.05)
             living[0] = 2
             one.signal(signal.SIGKILL)
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(300):
                 await working
             last = AppendEntryRequest(entry=entry("last"), acknowledgement=INTEGRATED)
             proven = await stubs[1].AppendEntry(last, metadata=metadata, timeout=patience.CALL)
