@@ -8,7 +8,7 @@ from urllib.parse import quote
 from chassis.config import Deadline
 from chassis.errors import ApiError, internal, invalid_field, unimplemented
 from chassis.policies import Policy
-from chassis.resilience.shedding import Shedder, never_shed
+from chassis.resilience.shedding import Shedder
 from gateway.departure import Departures
 from gateway.preconditions import entity_tag, if_match, unchanged
 from gateway.problems import NO_STORE, Headers, precondition_failed
@@ -74,7 +74,7 @@ class Endpoint:
         has_etag: bool,
         deadline: Deadline,
         new_trace: Callable[[], str],
-        load: Shedder | None = None,
+        load: Shedder,
     ) -> None:
         method, policy = route.method, route.method.policy
         self.route = route
@@ -90,7 +90,7 @@ class Endpoint:
         self._response = None if method.response == _EMPTY else codec[method.response]
         self._etag = has_etag
         self._reads = route.rule.method == "GET"
-        self._load = load or never_shed()
+        self._load = load
         self._lane = self._load.lane(Policy(policy.scope), streams=False)
         self._status = 201 if policy.created else 200
         self._created_id = tuple(policy.created_id.split(".")) if policy.created and policy.created_id else ()

@@ -8,7 +8,7 @@ from chassis.auth.refusals import Refusals
 from chassis.clock import Clock
 from chassis.config import Config
 from chassis.policies import of_method
-from chassis.resilience.shedding import Shedder
+from chassis.resilience.shedding import Shedder, never_shed
 from chassis.telemetry.metrics import Metrics
 from gateway.app import App
 from gateway.auth import Authenticator, TokenVerifier
@@ -78,6 +78,7 @@ def build(
 
     Raises RouteError or TemplateError when the rules of the protos cannot be served.
     """
+    load = load or never_shed()
     schema = schema or load_schema()
     codec = codec or load_codec(schema.files)
     deployed = Upstreams(upstreams)
