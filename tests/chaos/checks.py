@@ -137,7 +137,8 @@ def deadlines(history: History, bounds: Bounds, stopped: Callable[[Call], bool])
     ]
 
 
-_CONNECTED: Final = frozenset({"cache", "events-log"})
+_HEARD_OF: Final = frozenset({"cache", "events-log"})
+"""Dependencies whose connections tell when they are made again; a gateway hears of its services by health checks."""
 _NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {"closed": frozenset({"open"}), "open": frozenset({"half-open"}), "half-open": frozenset({"open", "closed"})}
 )
@@ -145,7 +146,7 @@ _NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 
 def breakers(history: History, bounds: Bounds, stepped: Iterable[tuple[str, int]] = ()) -> list[str]:
     """4. Each breaker goes the model's ways, and none is half-open before its time; but the cache's and the log's may be, when
-    their connections have been made again. `stepped` are processes, by start, whose clocks were not to be trusted."""
+    their connections have been made again, and a gateway's, when a service serves again. `stepped` are processes, by start, whose clocks were not to be trusted."""
     broken = []
     states: dict[tuple[str, int, str], tuple[str, float]] = {}
     doubtful = set(stepped)
@@ -155,7 +156,7 @@ def breakers(history: History, bounds: Bounds, stepped: Iterable[tuple[str, int]
         if each.state not in _NEXT[state]:
             broken.append(f"{state} to {each.state}: {each}")
         early = each.at - since < bounds.half_open_after - bounds.slack
-        early = early and each.dependency not in _CONNECTED
+        early = early and each.dependency not in _HEARD_OF and not each.process.startswith("gateway")
         if each.state == "half-open" and early and (each.process, each.start) not in doubtful:
             broken.append(f"half-open after {each.at - since:.2f} s: {each}")
         states[name] = (each.state, each.at)

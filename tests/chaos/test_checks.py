@@ -102,8 +102,8 @@ def closed_without_a_probe(history: History) -> None:
 
 
 def probed_too_early(history: History) -> None:
-    history.transitions.append(Transition("gateway", 1, "sessions", "open", 1.0))
-    history.transitions.append(Transition("gateway", 1, "sessions", "half-open", 9.0))
+    history.transitions.append(Transition("devices-1", 1, "devices-store", "open", 1.0))
+    history.transitions.append(Transition("devices-1", 1, "devices-store", "half-open", 9.0))
 
 
 def over_the_limit(history: History) -> None:
