@@ -11,8 +11,10 @@ from bas.audit.v2.audit_service_pb2 import ListEntriesRequest, ListEntriesRespon
 from chassis.api import paging
 from chassis.api.paging import PageTokens
 from chassis.errors import ApiError, Code, invalid_field, not_found
+from chassis.store import pages
 from chassis.store.encoding import EPOCH
-from chassis.store.port import Document, DocumentStore, Filter, Op, Query, Value
+from chassis.store.pages import Page
+from chassis.store.port import Document, DocumentStore, Filter, Op, Query
 from services.audit.placements import Placements
 from services.audit.records import (
     ACTION,
@@ -26,9 +28,6 @@ from services.audit.records import (
     resource_term,
     stored,
 )
-
-PAGE_BYTES: Final = 2 * 1024 * 1024
-"""A page ends early rather than grow past this: the message it goes in has a limit."""
 
 _METHOD: Final = "bas.audit.v2.AuditService/ListEntries"
 _STEP: Final = 100
@@ -70,15 +69,14 @@ class Reader:
         shape = (request.actor, request.action, request.resource_type, request.resource_id, _bounds(request))
         listing = paging.Listing(tenant, _METHOD, shape)
         after = self._tokens.read(listing, request.page_token)
-        found, more = await self._fetch(Query(tenant, ENTRIES, filters, NEWEST, after), size)
-        response = ListEntriesResponse(entries=await self.numbered(map(stored, found)))
-        if more:
-            response.next_page_token = self._tokens.issue(listing, _cursor(found[-1]))
+        page = await self._page(Query(tenant, ENTRIES, filters, NEWEST, after), size)
+        response = ListEntriesResponse(entries=await self.numbered(page.items))
+        if page.last is not None:
+            response.next_page_token = self._tokens.issue(listing, page.last)
         return response
 
     async def newest(self, tenant: str, size: int) -> list[Entry]:
-        found, _ = await self._fetch(Query(tenant, ENTRIES, order=NEWEST), size)
-        return await self.numbered(map(stored, found))
+        return await self.numbered((await self._page(Query(tenant, ENTRIES, order=NEWEST), size)).items)
 
     async def numbered(self, found: Iterable[Stored]) -> list[Entry]:
         """The entries with their sequences, where they have one. Those whose body was dropped are left out."""
@@ -92,25 +90,13 @@ class Reader:
                 entry.sequence = placed[each.arrival] + each.place
         return [entry for entry, _ in held]
 
-    async def _fetch(self, query: Query, size: int) -> tuple[list[Document], bool]:
-        """Up to `size` documents, and whether there are more behind them."""
-        found: list[Document] = []
-        weight = 0
-        after = query.after
-        while True:
-            step = min(_STEP, size + 1 - len(found))
-            page = await self._documents.query(
-                Query(query.tenant, query.collection, query.filters, query.order, after, step)
-            )
-            for document in page:
-                body = document.fields.get("body", b"")
-                weight += len(body) if isinstance(body, bytes) else 0
-                if len(found) == size or (found and weight > PAGE_BYTES):
-                    return found, True
-                found.append(document)
-            if len(page) < step:
-                return found, False
-            after = _cursor(page[-1])
+    async def _page(self, query: Query, size: int) -> Page[Stored]:
+        return await pages.fetch(self._documents, query, size, _read, _STEP)
+
+
+def _read(document: Document) -> tuple[Stored, int]:
+    body = document.fields.get("body", b"")
+    return stored(document), len(body) if isinstance(body, bytes) else 0
 
 
 def _filters(request: ListEntriesRequest) -> tuple[Filter, ...]:
@@ -143,7 +129,3 @@ def _bounds(request: ListEntriesRequest) -> str:
             (request.HasField("end_time"), request.end_time),
         )
     )
-
-
-def _cursor(document: Document) -> tuple[Value, ...]:
-    return (document.fields[TIME], document.key.id)

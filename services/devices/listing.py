@@ -4,7 +4,7 @@ counts unreadable at once (`dev:list:{<tenant>}`, `dev:count:{<tenant>}`)."""
 from collections.abc import Sequence
 from typing import Final
 
-from bas.devices.v2.devices_pb2 import DeviceStatus
+from bas.devices.v2.devices_pb2 import Device, DeviceStatus
 from bas.devices.v2.devices_service_pb2 import CountDevicesResponse, ListDevicesRequest, ListDevicesResponse
 from chassis.api import paging
 from chassis.api.paging import PageTokens
@@ -12,21 +12,16 @@ from chassis.cache.port import Loaded
 from chassis.cache.readthrough import GroupReadThrough
 from chassis.cache.together import together
 from chassis.clock import Clock
-from chassis.store.port import Document, DocumentStore, Filter, Op, Order, Query, Value
+from chassis.store import pages
+from chassis.store.port import Document, DocumentStore, Filter, Op, Query
 from services.devices import device as rules
 from services.devices.filters import COLLECTION, EVER, compile_filter, order_of
 from services.devices.records import stored
 
 _METHOD: Final = "bas.devices.v2.DeviceService/ListDevices"
 
-PAGE_BYTES: Final = 2 * 1024 * 1024
-"""A page ends early rather than grow past this: the message it goes in has a limit."""
-
 CACHED_BYTES: Final = 256 * 1024
 """A larger page is not kept: it would hold up the cache for everybody else."""
-
-_STEP: Final = 200
-"""Documents fetched at once, so that a page of large devices is cut before all of them are in memory."""
 
 
 class DeviceLists:
@@ -57,10 +52,11 @@ class DeviceLists:
             return b""
 
         async def load() -> Loaded:
-            found, more = await self._fetch(Query(tenant, COLLECTION, compiled.filters, order, after), size)
-            response = ListDevicesResponse(devices=(stored(document).device for document in found))
-            if more:
-                response.next_page_token = self._tokens.issue(listing, _cursor(found[-1], order))
+            query = Query(tenant, COLLECTION, compiled.filters, order, after)
+            page = await pages.fetch(self._documents, query, size, _read)
+            response = ListDevicesResponse(devices=page.items)
+            if page.last is not None:
+                response.next_page_token = self._tokens.issue(listing, page.last)
             data = response.SerializeToString()
             return Loaded(data, "", max_ttl=0 if len(data) > CACHED_BYTES else None)
 
@@ -89,28 +85,10 @@ class DeviceLists:
 
         return await self._counts.get(tenant, compiled.canonical, load) or b""
 
-    async def _fetch(self, query: Query, size: int) -> tuple[list[Document], bool]:
-        """Up to `size` documents, and whether there are more behind them."""
-        found: list[Document] = []
-        weight = 0
-        after = query.after
-        while True:
-            step = min(_STEP, size + 1 - len(found))
-            page = await self._documents.query(
-                Query(query.tenant, query.collection, query.filters, query.order, after, step)
-            )
-            for document in page:
-                weight += stored(document).device.ByteSize()
-                if len(found) == size or (found and weight > PAGE_BYTES):
-                    return found, True
-                found.append(document)
-            if len(page) < step:
-                return found, False
-            after = _cursor(page[-1], query.order)
 
-
-def _cursor(document: Document, order: Sequence[Order]) -> tuple[Value, ...]:
-    return (*(document.fields[by.field] for by in order), document.key.id)
+def _read(document: Document) -> tuple[Device, int]:
+    device = stored(document).device
+    return device, device.ByteSize()
 
 
 def _statuses(filters: Sequence[Filter]) -> list[DeviceStatus.ValueType]:
