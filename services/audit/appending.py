@@ -1,12 +1,10 @@
 """Appending entries: each is durable when it is acknowledged, and there once, however often it is sent."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-
-from google.rpc.code_pb2 import Code as RpcCode
 
 from bas.audit.v2.audit_pb2 import Entry
 from bas.audit.v2.audit_service_pb2 import (
@@ -18,7 +16,7 @@ from bas.audit.v2.audit_service_pb2 import (
     BatchAppendEntriesResponse,
     BatchAppendEntriesResult,
 )
-from bas.problem.v2.problem_pb2 import FieldViolation, Problem
+from chassis.api.batches import chunks, problem_of
 from chassis.api.ids import new_id
 from chassis.api.validation import compile_validator
 from chassis.clock import Clock
@@ -120,7 +118,7 @@ class Appender:
                 again[at] = first
             if at % _AT_A_TIME == _AT_A_TIME - 1:
                 await asyncio.sleep(0)
-        for chunk in self._chunks(prepared):
+        for chunk in chunks(prepared, self._most, TOGETHER_BYTES, lambda item: item.entry.ByteSize()):
             outcomes |= await self._commit(tenant, chunk)
         for at, first in again.items():
             outcome = outcomes[first]
@@ -207,20 +205,6 @@ class Appender:
                 outcomes[at] = Appended(entry, first.arrival, first.place)
         return outcomes
 
-    def _chunks(self, items: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
-        """Parts that fit a commit, in order."""
-        chunk: dict[int, Prepared] = {}
-        size = 0
-        for at, item in items.items():
-            weight = item.entry.ByteSize()
-            if chunk and (len(chunk) == self._most or size + weight > TOGETHER_BYTES):
-                yield chunk
-                chunk, size = {}, 0
-            chunk[at] = item
-            size += weight
-        if chunk:
-            yield chunk
-
 
 def _level(asked: Acknowledgement.ValueType) -> Acknowledgement.ValueType:
     return asked or ACKNOWLEDGEMENT_DURABLE
@@ -233,11 +217,4 @@ def _contended() -> ApiError:
 def _result(answer: AppendEntryResponse | None, outcome: Appended | ApiError) -> BatchAppendEntriesResult:
     if not isinstance(outcome, ApiError):
         return BatchAppendEntriesResult(appended=answer)
-    return BatchAppendEntriesResult(
-        error=Problem(
-            code=RpcCode.Name(outcome.code.grpc_number),
-            reason=outcome.reason,
-            message=outcome.message,
-            violations=(FieldViolation(field=each.field, description=each.description) for each in outcome.violations),
-        )
-    )
+    return BatchAppendEntriesResult(error=problem_of(outcome))

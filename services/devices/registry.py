@@ -1,11 +1,10 @@
 """Registering devices, one or many, and changing what was registered."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.rpc.code_pb2 import Code as RpcCode
 
 from bas.devices.v2.devices_pb2 import Device
 from bas.devices.v2.devices_service_pb2 import (
@@ -14,7 +13,7 @@ from bas.devices.v2.devices_service_pb2 import (
     BatchCreateDevicesResult,
     CreateDeviceRequest,
 )
-from bas.problem.v2.problem_pb2 import FieldViolation, Problem
+from chassis.api.batches import chunks, problem_of
 from chassis.api.ids import etag_of, new_id
 from chassis.api.validation import compile_validator
 from chassis.cache.together import together
@@ -70,7 +69,7 @@ class Registry:
             for at, device in enumerate(given)
             if at not in outcomes
         }
-        for chunk in _chunks(accepted):
+        for chunk in chunks(accepted, TOGETHER, TOGETHER_BYTES, lambda item: item.device.ByteSize()):
             outcomes |= await self._create_chunk(tenant, chunk)
         trouble = [each for at in accepted if isinstance(each := outcomes[at], ApiError) and each.code in _TROUBLE]
         if trouble and len(trouble) == len(accepted):
@@ -176,29 +175,7 @@ def _contended() -> ApiError:
     return ApiError(Code.ABORTED, "CONTENTION", "The same devices are being created by others: try again.")
 
 
-def _chunks(items: dict[int, _Item]) -> Iterator[dict[int, _Item]]:
-    """Parts of the batch that fit a commit."""
-    chunk: dict[int, _Item] = {}
-    size = 0
-    for at, item in items.items():
-        weight = item.device.ByteSize()
-        if chunk and (len(chunk) == TOGETHER or size + weight > TOGETHER_BYTES):
-            yield chunk
-            chunk, size = {}, 0
-        chunk[at] = item
-        size += weight
-    if chunk:
-        yield chunk
-
-
 def _result(outcome: Device | ApiError) -> BatchCreateDevicesResult:
     if isinstance(outcome, Device):
         return BatchCreateDevicesResult(device=outcome)
-    return BatchCreateDevicesResult(
-        error=Problem(
-            code=RpcCode.Name(outcome.code.grpc_number),
-            reason=outcome.reason,
-            message=outcome.message,
-            violations=(FieldViolation(field=each.field, description=each.description) for each in outcome.violations),
-        )
-    )
+    return BatchCreateDevicesResult(error=problem_of(outcome))
